@@ -1,0 +1,59 @@
+# One file, one way: every target works from a bare clone with python3.11+, pip and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock check format test test-fast demo up bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "PART Lab needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(STAMP): $(BIN)/uv pyproject.toml requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+install: $(STAMP) ## create .venv with everything the project needs
+
+lock: $(BIN)/uv ## pin every dependency again, names and versions only
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock pyproject.toml
+
+check: $(STAMP) ## lint, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the sources in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: check ## everything: checks, all tests, coverage of the service at 90 % or more
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report= 
+	$(BIN)/coverage report --fail-under=90
+
+test-fast: $(STAMP) ## the tests without those that start a whole lab
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not acceptance"
+
+demo: $(STAMP) ## train PART++ beside PGD-AT on real digits, attack both, draw the picture
+	$(BIN)/part demo
+
+up: $(STAMP) ## start the lab on this machine and keep it running
+	$(BIN)/part up
+
+bench: $(STAMP) ## print the figures that README quotes
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

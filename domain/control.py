@@ -1,0 +1,40 @@
+"""What the supervisor tells its child, one JSON line each."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from domain.base import Model
+
+
+class Renew(Model):
+    """The lease was renewed: the child may live so many seconds from the moment it reads this."""
+
+    type: Literal["renew"] = "renew"
+    seconds: float
+
+
+class TakeCheckpoint(Model):
+    """Write a checkpoint at the next step."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+
+
+class Stop(Model):
+    """End now; nothing more is wanted."""
+
+    type: Literal["stop"] = "stop"
+
+
+Control = Renew | TakeCheckpoint | Stop
+_CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
+
+
+def write_line(message: Control) -> bytes:
+    """Encode one message, newline included."""
+    return message.model_dump_json().encode() + b"\n"
+
+
+def read_line(line: bytes) -> Control:
+    """Decode one message. Raises ValueError (pydantic's) on anything else."""
+    return _CONTROL.validate_json(line)

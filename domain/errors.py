@@ -1,0 +1,158 @@
+"""Every error the lab raises on purpose. None of them knows HTTP or SQL.
+
+::
+
+    LabError
+    ├── NotFound
+    ├── SpecInvalid            the spec says something that cannot be
+    ├── NotPermitted           a known user who may not do this
+    ├── Unauthenticated        no valid token
+    ├── Conflict
+    │   ├── IdempotencyMismatch
+    │   ├── InvalidTransition
+    │   └── VersionMismatch
+    ├── Fenced                 a newer attempt owns the run; stop writing
+    └── ExperimentError        ends a run, carries its failure class
+        ├── DataMissing
+        ├── DiskFull
+        ├── CheckpointInvalid
+        ├── OutOfMemory
+        └── SpecUnsatisfiable
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+FailureClass = Literal[
+    "infrastructure", "out-of-memory", "spec", "code", "data-missing", "disk-full", "stuck"
+]
+
+
+class LabError(Exception):
+    """Base of the tree. ``code`` is stable and part of the API."""
+
+    code: ClassVar[str] = "lab-error"
+
+
+class NotFound(LabError):
+    """There is no such thing, or it is not visible to this user."""
+
+    code = "not-found"
+
+    def __init__(self, what: str, identifier: str) -> None:
+        self.what, self.identifier = what, identifier
+        super().__init__(f"There is no {what} {identifier!r}.")
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One thing wrong with a request: a JSON pointer and a sentence."""
+
+    pointer: str
+    detail: str
+
+
+class SpecInvalid(LabError):
+    """The spec says something that cannot be; ``errors`` names each field."""
+
+    code = "spec-invalid"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{e.pointer or '/'}: {e.detail}" for e in self.errors))
+
+
+class Unauthenticated(LabError):
+    """The request carries no valid token."""
+
+    code = "unauthenticated"
+
+
+class NotPermitted(LabError):
+    """The user is known and may not do this."""
+
+    code = "not-permitted"
+
+
+class Conflict(LabError):
+    """The request contradicts what is stored."""
+
+    code = "conflict"
+
+
+class IdempotencyMismatch(Conflict):
+    """The Idempotency-Key was used before with another body."""
+
+    code = "idempotency-mismatch"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"Idempotency-Key {key!r} was used before with a different body.")
+
+
+class InvalidTransition(Conflict):
+    """The run cannot move to that state from where it is."""
+
+    code = "invalid-transition"
+
+    def __init__(self, run_id: str, source: str, target: str) -> None:
+        self.run_id, self.source, self.target = run_id, source, target
+        super().__init__(f"Run {run_id} is {source}; it cannot become {target}.")
+
+
+class VersionMismatch(Conflict):
+    """If-Match named another version than the stored one."""
+
+    code = "version-mismatch"
+
+
+class Fenced(LabError):
+    """A newer attempt owns the run (or none does): this writer must stop."""
+
+    code = "fenced"
+
+    def __init__(self, run_id: str, attempt: int) -> None:
+        self.run_id, self.attempt = run_id, attempt
+        super().__init__(f"Attempt {attempt} no longer owns run {run_id}.")
+
+
+class ExperimentError(LabError):
+    """Ends a run for good; ``failure_class`` says of what kind."""
+
+    code = "experiment-error"
+    failure_class: ClassVar[FailureClass] = "code"
+
+
+class DataMissing(ExperimentError):
+    """The dataset is not on this host; the message says how to get it."""
+
+    code = "data-missing"
+    failure_class = "data-missing"
+
+
+class DiskFull(ExperimentError):
+    """A file could not be written for want of space; what was there before is intact."""
+
+    code = "disk-full"
+    failure_class = "disk-full"
+
+
+class CheckpointInvalid(ExperimentError):
+    """A checkpoint cannot be read, or is of another model."""
+
+    code = "checkpoint-invalid"
+
+
+class OutOfMemory(ExperimentError):
+    """The device has too little memory for this spec."""
+
+    code = "out-of-memory"
+    failure_class = "out-of-memory"
+
+
+class SpecUnsatisfiable(ExperimentError):
+    """The spec is well formed and the data or the model cannot satisfy it."""
+
+    code = "spec-unsatisfiable"
+    failure_class = "spec"

@@ -1,0 +1,115 @@
+"""What an evaluation found, and what the audit thinks of it."""
+
+import math
+from typing import Literal
+
+from domain.base import Model
+from domain.units import Radius
+
+Severity = Literal["broken", "suspicious"]
+Verdict = Literal["sound", "suspicious", "broken", "incomplete"]
+
+
+class Interval(Model):
+    """A confidence interval on a proportion."""
+
+    low: float
+    high: float
+
+
+def wilson_interval(successes: int, trials: int, *, z: float = 1.959963984540054) -> Interval:
+    """Wilson's score interval (Wilson, 1927), 95 % by default.
+
+    Raises ValueError unless 0 <= successes <= trials and trials > 0.
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes in {trials} trials")
+    p = successes / trials
+    centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
+    return Interval(low=max(0.0, centre - half), high=min(1.0, centre + half))
+
+
+class ThreatModel(Model):
+    """What the attacker may do."""
+
+    norm: Literal["linf"] = "linf"
+    epsilon: Radius
+    """Radius in [0, 1] pixels, exact: 0.031 is not 8/255."""
+
+
+class AttackEvidence(Model):
+    """What the attack did to the images, measured apart from it."""
+
+    max_abs_delta: float
+    """Largest |x_adv - x| over all images and pixels."""
+    moved_fraction: float
+    """Share of attacked images whose last attempt differs from the image."""
+    lowest_pixel: float
+    highest_pixel: float
+    finite: bool
+    """Whether x_adv holds neither NaN nor infinity."""
+    zero_gradient_fraction: float
+    """Share of attacked images whose first input gradient is all zero."""
+
+
+class AttackResult(Model):
+    """Accuracy under one attack (or under none: ``clean``)."""
+
+    label: str
+    """`clean`, or the attack's name such as `pgd-20`."""
+    kind: str
+    """`clean`, or the attack's kind such as `pgd`."""
+    threat: ThreatModel | None
+    """None for clean."""
+    steps: int | None = None
+    step_size: Radius | None = None
+    restarts: int | None = None
+    n: int
+    """Images judged."""
+    correct: int
+    """Images still classified correctly; wrong when clean counts as broken."""
+    accuracy: float
+    interval: Interval
+    """95 % Wilson interval of ``accuracy``."""
+    seconds: float
+    outcomes: str
+    """Per-sample correctness: base64 of big-endian packed bits in order of sample id."""
+    evidence: AttackEvidence | None = None
+    """None for clean."""
+
+
+class AuditCheck(Model):
+    """One rule of the audit, applied."""
+
+    name: str
+    severity: Severity
+    outcome: Literal["holds", "fails", "does-not-apply"]
+    detail: str
+    """The figures the outcome rests on."""
+    advice: str
+    """What to do if it fails."""
+
+
+class AuditReport(Model):
+    """All rules and the verdict they lead to."""
+
+    verdict: Verdict
+    checks: tuple[AuditCheck, ...]
+
+
+class Evaluation(Model):
+    """Everything known of one evaluation."""
+
+    weights: Literal["best", "last"]
+    averaged: bool
+    """Whether the weights are the exponential moving average."""
+    model_sha256: str
+    data_sha256: str
+    """Hash of the test images and labels judged."""
+    sample_ids_sha256: str
+    n: int
+    results: tuple[AttackResult, ...]
+    worst_case: AttackResult
+    """Exact union over all attacks."""
+    audit: AuditReport
