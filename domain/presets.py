@@ -103,16 +103,19 @@ def _pointer(location: tuple[int | str, ...], body: object) -> str:
     kept: list[str] = []
     for depth, part in enumerate(location):
         is_last = depth == len(location) - 1
-        if isinstance(body, Mapping) and part in body:
-            body = body[part]
-        elif isinstance(body, list | tuple) and isinstance(part, int) and part < len(body):
-            body = body[part]
-        elif not is_last and isinstance(body, Mapping) and part == body.get("kind"):
+        if not is_last and isinstance(body, Mapping) and part == body.get("kind"):
             continue
-        else:
-            body = None
+        body = _child(body, part)
         kept.append(str(part).replace("~", "~0").replace("/", "~1"))
     return "".join(f"/{part}" for part in kept)
+
+
+def _child(body: object, part: int | str) -> object:
+    if isinstance(body, Mapping):
+        return body.get(part)
+    if isinstance(body, list | tuple) and isinstance(part, int) and part < len(body):
+        return body[part]
+    return None
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,13 +123,14 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        same_kind = (
-            isinstance(below, Mapping)
-            and isinstance(value, Mapping)
-            and value.get("kind", below.get("kind")) == below.get("kind")
-        )
-        merged[key] = _merge(below, value) if same_kind else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping) and _same_kind(below, value):
+            value = _merge(below, value)
+        merged[key] = value
     return merged
+
+
+def _same_kind(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return value.get("kind", below.get("kind")) == below.get("kind")
 
 
 def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from domain.catalog import DATASETS, MODELS, DatasetName, ModelName
 from domain.ids import ID_PATTERN
 from domain.units import Radius, format_radius
 
-SCHEMA_VERSION = 1
-
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,79}$")]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,39}$")]
@@ -87,9 +85,11 @@ class CamSpec(SpecModel):
     """Which class activation maps decide the mask, and how they are computed."""
 
     members: tuple[CamName, ...] = Field(default=("grad-cam",), min_length=1)
-    """Maps whose per-image normalised mean is taken (Eq. 9): `grad-cam`, `grad-cam++`, `score-cam`."""
+    """Maps that are averaged, each normalised per image first (Eq. 9): `grad-cam`, `grad-cam++`,
+    `score-cam`."""
     scores: Literal["feature-space", "exact"] = "feature-space"
-    """Score-CAM's channel scores: masked features through the head (one forward pass), or `exact`."""
+    """Score-CAM's channel scores: masked features through the head (`feature-space`, one forward
+    pass), or `exact`: masked images through the network."""
     read_at: Literal["image", "start"] = "image"
     """Where the maps are read: at the `image`, or at the attack's random `start` (saves a pass)."""
 
@@ -106,8 +106,9 @@ class MaskSpec(SpecModel):
     kind: Literal["centred-sigmoid", "sigmoid-min-max", "sigmoid-mean", "min-max"] = (
         "centred-sigmoid"
     )
-    """`centred-sigmoid`: sigma(tau (M^ - 1/2)), the default; `sigmoid-min-max` and `sigmoid-mean`:
-    the report's two forms, never under 1/2; `min-max`: M^ itself. M^ is the map scaled per image."""
+    """`centred-sigmoid`: sigma(tau (M^ - 1/2)); `sigmoid-min-max`: sigma(tau M^) and
+    `sigmoid-mean`: sigma(tau M / mean M), the report's two forms, never under 1/2; `min-max`: M^
+    itself. M^ is the map scaled to [0, 1] per image."""
     tau: float = Field(default=10.0, gt=0, le=1000)
     """Steepness of the sigmoid."""
 
@@ -287,7 +288,7 @@ class Resources(SpecModel):
 class _Common(SpecModel):
     """What every kind of run says."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     """Version of this contract."""
     name: Name | None = None
     """A label for people."""
