@@ -130,7 +130,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _same_kind(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
-    return value.get("kind", below.get("kind")) == below.get("kind")
+    return bool(value.get("kind", below.get("kind")) == below.get("kind"))
 
 
 def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
