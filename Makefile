@@ -40,7 +40,7 @@ format: $(STAMP) ## rewrite the sources in the house format
 
 test: check ## everything: checks, all tests, coverage of the service at 90 % or more
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report= 
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=
 	$(BIN)/coverage report --fail-under=90
 
 test-fast: $(STAMP) ## the tests without those that start a whole lab

@@ -1,0 +1,106 @@
+"""Each import contract is seen to fail on a planted violation, and holds on the real tree."""
+
+import configparser
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+PACKAGES = PYPROJECT["root_packages"]
+
+PLANTED = {
+    "Layers: api and worker above partcore and store above domain": (
+        "domain/planted.py",
+        "import store",
+    ),
+    "partlab knows the domain only": ("partlab/planted.py", "import store.runs"),
+    "The domain is standard library and pydantic": ("domain/planted.py", "import sqlalchemy"),
+    "The API never loads the core or torch": ("api/planted.py", "import torch"),
+    "Celery is known to the API's doorbell alone": ("api/main.py", "import celery"),
+    "The core knows no database, no HTTP and no queue": ("partcore/planted.py", "import httpx"),
+    "Kernels know neither the domain nor pydantic": ("partcore/cams/planted.py", "import pydantic"),
+    "The supervising parent never loads torch": ("worker/supervisor.py", "import torch"),
+    "Migrations import the tables alone": ("migrations/planted.py", "import store.runs"),
+}
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def contract_file(folder: Path, contract: dict) -> None:
+    """Write the one contract as an ini file, so that a run judges it alone."""
+    ini = configparser.ConfigParser()
+
+    def text(value: object) -> str:
+        return "\n" + "\n".join(value) if isinstance(value, list) else str(value)
+
+    ini["importlinter"] = {
+        "root_packages": text(PACKAGES),
+        "include_external_packages": "True",
+    }
+    ini["importlinter:contract:1"] = {key: text(value) for key, value in contract.items()}
+    with (folder / ".importlinter").open("w") as stream:
+        ini.write(stream)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for package in PACKAGES:
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    return tmp_path
+
+
+def test_every_contract_has_a_planted_violation():
+    assert {contract["name"] for contract in PYPROJECT["contracts"]} == set(PLANTED)
+
+
+@pytest.mark.parametrize("contract", PYPROJECT["contracts"], ids=lambda c: c["name"])
+def test_a_planted_violation_breaks_its_contract_and_only_the_plant_does(tree, contract):
+    contract_file(tree, contract)
+    clean = lint(tree)
+    assert clean.returncode == 0, clean.stdout
+    file, line = PLANTED[contract["name"]]
+    planted = tree / file
+    planted.write_text((planted.read_text() if planted.exists() else "") + f"\n{line}\n")
+    broken = lint(tree)
+    assert broken.returncode != 0
+    assert "BROKEN" in broken.stdout
+
+
+def test_a_fresh_interpreter_with_the_api_has_no_torch():
+    script = "import sys, api.main; print(sorted({'torch','numpy','partcore','worker'} & {*sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_api_costs_little_beside_importing_its_framework():
+    """The bound is relative to `import fastapi, sqlalchemy` in the same run, not in seconds."""
+
+    def cost(imports: str) -> float:
+        took = []
+        for _ in range(3):
+            start = time.perf_counter()
+            subprocess.run([sys.executable, "-c", f"import {imports}"], check=True, timeout=60)
+            took.append(time.perf_counter() - start)
+        return min(took)
+
+    assert cost("api.main") < 4 * cost("fastapi, sqlalchemy")
