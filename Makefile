@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast demo up bench clean
+.PHONY: help install lock check format test test-fast demo up bench docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,7 @@ check: $(STAMP) ## lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/reference.py --check
 
 format: $(STAMP) ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
@@ -54,6 +55,9 @@ up: $(STAMP) ## start the lab on this machine and keep it running
 
 bench: $(STAMP) ## print the figures that README quotes
 	$(BIN)/python -m benchmarks
+
+docs: $(STAMP) ## write docs/reference from the docstrings
+	$(BIN)/python docs/reference.py
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
