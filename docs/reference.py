@@ -119,9 +119,9 @@ def spec_page() -> str:
         "# The job spec",
         "",
         "Written by `make docs` from `domain/spec.py`. A radius is a fraction of grey levels such",
-        'as `"8/255"` or a number in [0, 1]. Presets (`standard`, `pgd-at`, `part`, `part++`) and the',
-        "dataset's own defaults fill in what a submission leaves out; `POST /api/v1/specs/expand`",
-        "shows the result without running it.",
+        'as `"8/255"`, or a number in [0, 1]. Presets (`standard`, `pgd-at`, `part`, `part++`) and',
+        "the dataset's own defaults fill in what a submission leaves out;",
+        "`POST /api/v1/specs/expand` shows the result without running it.",
     ]
     body = [line for model in reachable(ROOTS) for line in section(model.__name__, model)]
     return "\n".join([*head, *body, ""])
