@@ -1,0 +1,1 @@
+"""Alembic migrations: the only creator of tables."""

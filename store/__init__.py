@@ -1,0 +1,5 @@
+"""The lab's memory: SQLAlchemy Core over SQLite or PostgreSQL.
+
+Functions here take an open connection, flush nothing and commit nothing; the edge (a request, the
+recorder, the foreman) owns the transaction through :func:`store.engine.writing`.
+"""

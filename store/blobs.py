@@ -1,0 +1,85 @@
+"""Artifact bytes, in a folder or anything fsspec reaches. Keys are made here, never by a client."""
+
+import errno
+import hashlib
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import fsspec
+
+from domain.errors import CheckpointInvalid, DiskFull, NotFound
+
+BLOCK = 1 << 20
+
+
+class Blobs:
+    """A store of immutable files under one root."""
+
+    def __init__(self, url: str) -> None:
+        """Open the store at ``url``: a folder, or a URL such as ``s3://bucket/prefix``."""
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+
+    def put(self, file: Path, *, run_id: str, attempt: int) -> str:
+        """Store a file; return its key. It is complete under the key or not there at all.
+
+        Raises DiskFull when there is no space; nothing is left behind then.
+        """
+        key = f"{run_id}/{attempt}/{secrets.token_hex(16)}"
+        part = self._path(f"{key}.part")
+        try:
+            self._fs.makedirs(part.rpartition("/")[0], exist_ok=True)
+            self._fs.put_file(str(file), part)
+            self._fs.mv(part, self._path(key))
+        except OSError as error:
+            self._remove_quietly(part)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise DiskFull(f"the artifact store has no space for {file.name}") from error
+            raise
+        self._sync(key)
+        return key
+
+    def open(self, key: str, *, start: int = 0) -> BinaryIO:
+        """Open a blob for reading from byte ``start``. Raises NotFound."""
+        try:
+            stream = cast("BinaryIO", self._fs.open(self._path(key), "rb"))
+        except FileNotFoundError:
+            raise NotFound("blob", key) from None
+        stream.seek(start)
+        return stream
+
+    def fetch(self, key: str, target: Path, *, sha256: str) -> None:
+        """Copy a blob to ``target``. Raises NotFound, CheckpointInvalid if its hash differs."""
+        digest = hashlib.sha256()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        with self.open(key) as source, part.open("wb") as sink:
+            while block := source.read(BLOCK):
+                digest.update(block)
+                sink.write(block)
+        if digest.hexdigest() != sha256:
+            part.unlink()
+            raise CheckpointInvalid(f"{target.name} in the artifact store is damaged")
+        part.replace(target)
+
+    def delete(self, key: str) -> None:
+        """Remove a blob; one that is gone already is no error."""
+        self._remove_quietly(self._path(key))
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{key}"
+
+    def _remove_quietly(self, path: str) -> None:
+        if self._fs.exists(path):
+            self._fs.rm_file(path)
+
+    def _sync(self, key: str) -> None:
+        """Bring a local blob to the disk: a registered checkpoint survives a power cut."""
+        path = Path(self._path(key))
+        if self._fs.protocol in ("file", ("file", "local")) and path.exists():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

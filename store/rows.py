@@ -1,0 +1,260 @@
+"""What queries return: plain frozen values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from domain.run_state import RunState
+
+Role = Literal["admin", "member", "viewer"]
+SlotKind = Literal["cpu", "gpu"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as stored."""
+
+    id: str
+    owner: str
+    experiment: str
+    kind: str
+    preset: str | None
+    name: str | None
+    tags: tuple[str, ...]
+    state: RunState
+    version: int
+    attempt: int
+    priority: int
+    slot_kind: SlotKind
+    seed: int
+    spec: Mapping[str, Any]
+    spec_sha256: str
+    progress: Mapping[str, Any] | None
+    summary: Mapping[str, Any] | None
+    facts: Mapping[str, Any] | None
+    failure: Mapping[str, Any] | None
+    """failure_class, code, message, traceback."""
+    submitted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    not_before: datetime
+    alive_at: datetime | None
+    advanced_at: datetime | None
+    worker: str | None
+    retry_of: str | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What submit did."""
+
+    run: RunRow
+    created: bool
+    """False when the Idempotency-Key had made this run before."""
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """A slice of a list; ``next_cursor`` is None at its end."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True)
+class SlotSpec:
+    """A place on a host where one run fits."""
+
+    kind: SlotKind
+    ordinal: int
+    device_name: str
+
+
+@dataclass(frozen=True)
+class SlotRow:
+    """A slot as stored."""
+
+    id: int
+    worker: str
+    kind: SlotKind
+    ordinal: int
+    device_name: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that now belongs to a worker's slot."""
+
+    run: RunRow
+    attempt: int
+    slot: SlotRow
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What the owner of a lease learns when it renews."""
+
+    cancel_requested: bool
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Reaped:
+    """A lease that was lost, and what became of its run."""
+
+    run_id: str
+    attempt: int
+    outcome: RunState
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a queued run stands and what it waits for."""
+
+    ahead: int
+    waits_for: str
+    estimated_start: datetime | None
+    basis: str
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """The queue in numbers."""
+
+    queued: int
+    running: int
+    cancelling: int
+    cpu_slots: int
+    cpu_busy: int
+    gpu_slots: int
+    gpu_busy: int
+
+
+@dataclass(frozen=True)
+class SlotView:
+    """A slot and what occupies it."""
+
+    kind: SlotKind
+    ordinal: int
+    device_name: str
+    run_id: str | None
+    unconfirmed: bool
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """A worker and its slots."""
+
+    name: str
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+    slots: tuple[SlotView, ...]
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """One line of a run's history."""
+
+    id: int
+    at: datetime
+    source: str | None
+    target: str
+    attempt: int
+    reason: str
+    actor: str
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One line of a run's log."""
+
+    id: int
+    attempt: int
+    at: datetime
+    level: str
+    message: str
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """A metric at a glance; NaN where there is no number."""
+
+    name: str
+    count: int
+    last: float
+    last_step: int
+    minimum: float
+    minimum_step: int | None
+    maximum: float
+    maximum_step: int | None
+
+
+@dataclass(frozen=True)
+class NewArtifact:
+    """A file whose blob is stored and which a run is about to own."""
+
+    name: str
+    kind: str
+    media_type: str
+    sha256: str
+    size: int
+    key: str
+    role: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class ArtifactRow:
+    """A stored file."""
+
+    id: str
+    run_id: str
+    attempt: int
+    name: str
+    kind: str
+    role: str | None
+    media_type: str
+    sha256: str
+    size: int
+    key: str
+    epoch: int | None
+    step: int | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """A stored evaluation; ``record`` is domain.results.Evaluation as JSON."""
+
+    id: str
+    run_id: str
+    attempt: int
+    verdict: str
+    record: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class User:
+    """Who is asking."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """A token; its secret is known to its holder alone."""
+
+    id: str
+    user_name: str
+    label: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None

@@ -1,0 +1,322 @@
+"""Every table. Created by migrations only; nothing here issues DDL."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+Json = sa.JSON().with_variant(JSONB(), "postgresql")
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime on both databases. Refuses naive values with ValueError."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ANN401, ARG002
+        """Refuse naive times; bring the others to UTC."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a naive datetime has no place in the store")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:  # noqa: ANN401, ARG002
+        """Give SQLite's naive value its zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _run_reference(**options: Any) -> sa.Column[str]:  # noqa: ANN401 - Column's own options
+    return sa.Column(
+        "run_id", sa.String(18), sa.ForeignKey("runs.id", ondelete="CASCADE"), **options
+    )
+
+
+users = sa.Table(
+    "users",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("role", sa.String(10), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    # Slot-seconds used, decayed exponentially to the moment usage_at (see domain.schedule).
+    sa.Column("usage_seconds", sa.Float, nullable=False, server_default="0"),
+    sa.Column("usage_at", UtcDateTime, nullable=False),
+    sa.CheckConstraint("role in ('admin', 'member', 'viewer')", name="role"),
+)
+
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", sa.String(18), primary_key=True),
+    sa.Column("user_name", sa.String(80), sa.ForeignKey("users.name"), nullable=False),
+    sa.Column("label", sa.String(80), nullable=False),
+    sa.Column("secret_sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("last_used_at", UtcDateTime),
+    sa.Column("revoked_at", UtcDateTime),
+)
+
+experiments = sa.Table(
+    "experiments",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("owner", sa.String(80), sa.ForeignKey("users.name"), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String(18), primary_key=True),
+    sa.Column("owner", sa.String(80), sa.ForeignKey("users.name"), nullable=False),
+    sa.Column("experiment", sa.String(80), sa.ForeignKey("experiments.name"), nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("preset", sa.String(40)),
+    sa.Column("name", sa.String(80)),
+    sa.Column("tags", Json, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("slot_kind", sa.String(3), nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("spec", Json, nullable=False),
+    sa.Column("spec_sha256", sa.String(64), nullable=False),
+    sa.Column("progress", Json),
+    sa.Column("summary", Json),
+    sa.Column("facts", Json),
+    sa.Column("failure", Json),
+    sa.Column("submitted_at", UtcDateTime, nullable=False),
+    sa.Column("started_at", UtcDateTime),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("not_before", UtcDateTime, nullable=False),
+    sa.Column("alive_at", UtcDateTime),
+    sa.Column("advanced_at", UtcDateTime),
+    sa.Column("worker", sa.String(120)),
+    sa.Column("retry_of", sa.String(18), sa.ForeignKey("runs.id")),
+    sa.CheckConstraint(
+        "state in ('queued', 'running', 'cancelling', 'succeeded', 'failed', 'cancelled')",
+        name="state",
+    ),
+    sa.CheckConstraint("slot_kind in ('cpu', 'gpu')", name="slot_kind"),
+)
+# The claim: the best priority of a slot kind, then one earliest run an owner.
+sa.Index(
+    "ix_runs_queue",
+    runs.c.slot_kind,
+    runs.c.priority,
+    runs.c.owner,
+    runs.c.id,
+    sqlite_where=runs.c.state == "queued",
+    postgresql_where=runs.c.state == "queued",
+)
+sa.Index("ix_runs_state_id", runs.c.state, runs.c.id)
+sa.Index("ix_runs_experiment_id", runs.c.experiment, runs.c.id)
+
+run_events = sa.Table(
+    "run_events",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    _run_reference(nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("source", sa.String(12)),
+    sa.Column("target", sa.String(12), nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String(500), nullable=False),
+    sa.Column("actor", sa.String(120), nullable=False),
+)
+sa.Index("ix_run_events_run_id_id", run_events.c.run_id, run_events.c.id)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("owner", sa.String(80), sa.ForeignKey("users.name"), primary_key=True),
+    sa.Column("key", sa.String(200), primary_key=True),
+    sa.Column("body_sha256", sa.String(64), nullable=False),
+    _run_reference(nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+workers = sa.Table(
+    "workers",
+    metadata,
+    sa.Column("name", sa.String(120), primary_key=True),
+    sa.Column("host", sa.String(255), nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False),
+)
+
+slots = sa.Table(
+    "slots",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("worker", sa.String(120), sa.ForeignKey("workers.name"), nullable=False),
+    sa.Column("kind", sa.String(3), nullable=False),
+    sa.Column("ordinal", sa.Integer, nullable=False),
+    sa.Column("device_name", sa.String(200), nullable=False),
+    sa.Column("offered", sa.Boolean, nullable=False),
+    # Its lease was lost: busy until the worker says that no process of its is left on it.
+    sa.Column("unconfirmed", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("worker", "kind", "ordinal"),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    _run_reference(nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("slot_id", BigId, sa.ForeignKey("slots.id"), nullable=False),
+    sa.Column("worker", sa.String(120), nullable=False),
+    sa.Column("owner", sa.String(80), nullable=False),
+    sa.Column("started_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("ended_at", UtcDateTime),
+    sa.Column("outcome", sa.String(20)),
+    sa.UniqueConstraint("run_id", "attempt"),
+)
+_live = leases.c.ended_at.is_(None)
+sa.Index(
+    "uq_leases_live_run",
+    leases.c.run_id,
+    unique=True,
+    sqlite_where=_live,
+    postgresql_where=_live,
+)
+sa.Index(
+    "uq_leases_live_slot",
+    leases.c.slot_id,
+    unique=True,
+    sqlite_where=_live,
+    postgresql_where=_live,
+)
+
+service_beats = sa.Table(
+    "service_beats",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("last_at", UtcDateTime, nullable=False),
+)
+
+metric_batches = sa.Table(
+    "metric_batches",
+    metadata,
+    _run_reference(primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("batch", sa.Integer, primary_key=True),
+)
+
+metric_series = sa.Table(
+    "metric_series",
+    metadata,
+    _run_reference(primary_key=True),
+    sa.Column("name", sa.String(120), primary_key=True),
+    sa.Column("points", sa.Integer, nullable=False),
+    sa.Column("last_step", sa.BigInteger, nullable=False),
+    # NULL stands for NaN, which SQLite cannot hold; minimum and maximum pass over NaN.
+    sa.Column("last", sa.Float(53)),
+    sa.Column("minimum", sa.Float(53)),
+    sa.Column("minimum_step", sa.BigInteger),
+    sa.Column("maximum", sa.Float(53)),
+    sa.Column("maximum_step", sa.BigInteger),
+)
+
+metric_chunks = sa.Table(
+    "metric_chunks",
+    metadata,
+    _run_reference(primary_key=True),
+    sa.Column("name", sa.String(120), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("points", sa.Integer, nullable=False),
+    sa.Column("first_step", sa.BigInteger, nullable=False),
+    sa.Column("last_step", sa.BigInteger, nullable=False),
+    sa.Column("minimum", sa.Float(53)),
+    sa.Column("maximum", sa.Float(53)),
+    sa.Column("steps", sa.LargeBinary, nullable=False),
+    sa.Column("values", sa.LargeBinary, nullable=False),
+)
+
+log_lines = sa.Table(
+    "log_lines",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    _run_reference(nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("level", sa.String(10), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+)
+sa.Index("ix_log_lines_run_id_id", log_lines.c.run_id, log_lines.c.id)
+
+artifacts = sa.Table(
+    "artifacts",
+    metadata,
+    sa.Column("id", sa.String(18), primary_key=True),
+    _run_reference(nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("role", sa.String(10)),
+    sa.Column("media_type", sa.String(100), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.String(300), nullable=False),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("step", sa.BigInteger),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("superseded_at", UtcDateTime),
+)
+_current = artifacts.c.superseded_at.is_(None)
+sa.Index(
+    "uq_artifacts_current_name",
+    artifacts.c.run_id,
+    artifacts.c.name,
+    unique=True,
+    sqlite_where=_current,
+    postgresql_where=_current,
+)
+
+evaluations = sa.Table(
+    "evaluations",
+    metadata,
+    sa.Column("id", sa.String(18), primary_key=True),
+    _run_reference(nullable=False, index=True),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("verdict", sa.String(12), nullable=False),
+    sa.Column("record", Json, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+attack_results = sa.Table(
+    "attack_results",
+    metadata,
+    sa.Column(
+        "evaluation_id",
+        sa.String(18),
+        sa.ForeignKey("evaluations.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    sa.Column("label", sa.String(60), primary_key=True),
+    sa.Column("kind", sa.String(20), nullable=False),
+    sa.Column("n", sa.Integer, nullable=False),
+    sa.Column("correct", sa.Integer, nullable=False),
+    sa.Column("accuracy", sa.Float(53), nullable=False),
+    sa.Column("low", sa.Float(53), nullable=False),
+    sa.Column("high", sa.Float(53), nullable=False),
+    sa.Column("outcomes", sa.LargeBinary, nullable=False),
+)

@@ -1,0 +1,85 @@
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+
+from migrations.__main__ import configuration, main
+from store.engine import database_now, reading, writing
+from store.tables import UtcDateTime, users
+from store.users import create_user
+from tests.store.databases import NOW, fresh_engine
+
+
+def test_models_and_migrations_agree(database_url):
+    command.check(configuration(database_url))
+
+
+def test_a_second_upgrade_changes_nothing(database_url):
+    command.upgrade(configuration(database_url), "head")
+    command.check(configuration(database_url))
+
+
+def test_the_command_creates_the_default_database(tmp_path):
+    state = tmp_path / "lab state"
+    environment = {"PARTLAB_STATE": str(state), "PATH": ""}
+    command_line = [sys.executable, "-m", "migrations", "upgrade"]
+    for _ in range(2):
+        subprocess.run(command_line, env=environment, check=True, timeout=60)
+    assert (state / "lab.sqlite3").exists()
+
+
+def test_an_unknown_command_says_which_there_are(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("PARTLAB_STATE", str(tmp_path))
+    assert main(["sideways"]) == 2
+    assert "upgrade" in capsys.readouterr().err
+
+
+def test_an_error_rolls_back(engine):
+    def fail() -> None:
+        with writing(engine) as connection:
+            create_user(connection, "zoe", "member", NOW)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with reading(engine) as connection:
+        assert connection.scalar(sa.select(users.c.name).where(users.c.name == "zoe")) is None
+
+
+def test_the_databases_clock_is_aware_and_right(engine):
+    with reading(engine) as connection:
+        now = database_now(connection)
+    assert now.tzinfo is UTC
+    assert abs((now - datetime.now(UTC)).total_seconds()) < 60
+
+
+def test_naive_times_are_refused():
+    with pytest.raises(ValueError, match="naive"):
+        UtcDateTime().process_bind_param(datetime(2026, 1, 1), None)  # noqa: DTZ001
+
+
+def test_writers_wait_for_each_other_instead_of_failing():
+    """Sixteen read-then-write transactions at once: with deferred BEGIN some would fail."""
+    errors: list[Exception] = []
+
+    def add_one(engine: sa.Engine) -> None:
+        try:
+            with writing(engine) as connection:
+                seconds = connection.scalar(sa.select(users.c.usage_seconds).limit(1))
+                connection.execute(users.update().values(usage_seconds=seconds + 1))
+        except sa.exc.OperationalError as error:
+            errors.append(error)
+
+    with fresh_engine("sqlite") as engine:
+        threads = [threading.Thread(target=add_one, args=(engine,)) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=30)
+        with reading(engine) as connection:
+            assert set(connection.scalars(sa.select(users.c.usage_seconds))) == {16.0}
+    assert errors == []
