@@ -1,0 +1,4 @@
+"""The science: models, class activation maps, budgets, attacks, training, evaluation, audit.
+
+Knows no database, no HTTP and no queue.
+"""

@@ -1,0 +1,27 @@
+"""Attacks under a per-pixel l-infinity radius.
+
+Training calls :class:`InnerPgd`, which returns its last iterate. Evaluation calls the others: they
+keep what broke an image, go on with survivors only, and report what they did.
+"""
+
+from partcore.attacks.attempt import Attempt, EvaluationAttack
+from partcore.attacks.cw import Cw
+from partcore.attacks.fgsm import Fgsm
+from partcore.attacks.inner_pgd import InnerPgd, at_image, uniform_in_ball
+from partcore.attacks.mma import Mma
+from partcore.attacks.pgd import Pgd
+from partcore.attacks.project import project_linf, step_linf
+
+__all__ = [
+    "Attempt",
+    "Cw",
+    "EvaluationAttack",
+    "Fgsm",
+    "InnerPgd",
+    "Mma",
+    "Pgd",
+    "at_image",
+    "project_linf",
+    "step_linf",
+    "uniform_in_ball",
+]

@@ -1,0 +1,57 @@
+"""PGD in training (Madry et al., ICLR 2018, https://arxiv.org/abs/1706.06083): Alg. 1, 2."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from partcore.attacks.project import LogitsOf, Loss, input_gradient, project_linf, step_linf
+from partcore.objectives import cross_entropy
+
+Start = Callable[[Tensor, Tensor | float, Generator], Tensor]
+
+
+def uniform_in_ball(x: Tensor, epsilon: Tensor | float, generator: Generator) -> Tensor:
+    """Return a uniform point of the ball around x, inside [0, 1]. x: (N, C, H, W).
+
+    The noise is drawn where the generator lives and moved, so a seed means the same anywhere.
+    """
+    unit = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
+    return project_linf(x + (2 * unit.to(x.device) - 1) * epsilon, x, epsilon)
+
+
+def at_image(x: Tensor, epsilon: Tensor | float, generator: Generator) -> Tensor:  # noqa: ARG001
+    """Start at x itself."""
+    return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class InnerPgd:
+    """``num_steps`` projected signed-gradient steps; returns the last iterate."""
+
+    step_size: float
+    num_steps: int
+    start: Start = uniform_in_ball
+    loss: Loss = cross_entropy
+
+    def __call__(
+        self,
+        logits_of: LogitsOf,
+        x: Tensor,
+        y: Tensor,
+        epsilon: Tensor | float,
+        *,
+        generator: Generator,
+    ) -> Tensor:
+        """x: (N, C, H, W) in [0, 1]; epsilon: broadcastable to x. Returns x_adv like x."""
+        return self.climb(logits_of, self.start(x, epsilon, generator), x, y, epsilon)
+
+    def climb(
+        self, logits_of: LogitsOf, x_adv: Tensor, x: Tensor, y: Tensor, epsilon: Tensor | float
+    ) -> Tensor:
+        """Go on from ``x_adv``."""
+        for _ in range(self.num_steps):
+            gradient, _ = input_gradient(self.loss, logits_of, x_adv, y)
+            x_adv = step_linf(x_adv, gradient, x, epsilon, step_size=self.step_size)
+        return x_adv.detach()

@@ -1,0 +1,68 @@
+"""Datasets by name."""
+
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from domain.catalog import DATASETS, DatasetName
+from domain.errors import DataMissing, SpecUnsatisfiable
+from domain.spec import DataSpec
+from partcore.data.image_folder import image_folder
+from partcore.data.images import Images, Split, balanced_order, hold_out, limited, numbered
+from partcore.data.torchvision_sets import cifar, svhn
+
+DECLARED = 0
+"""Seed of every choice that must be the same for all runs: test subsets and digits' split."""
+
+
+def load(spec: DataSpec, root: Path, *, seed: int) -> Split:
+    """Return the images a spec names, from the data root.
+
+    The test subset is the same for every run; the training subset and the validation split follow
+    the run's seed.
+
+    Raises DataMissing with how to get them, SpecUnsatisfiable if they do not fit the spec.
+    """
+    train, test, classes = _parts(spec, root, seed)
+    train = limited(train, spec.train_limit, seed=seed, purpose="train-subset")
+    test = limited(test, spec.test_limit, seed=DECLARED, purpose="test-subset")
+    train, validation = hold_out(train, spec.validation_fraction, seed=seed)
+    if len(train) < 2:
+        raise SpecUnsatisfiable("fewer than two training images are left; raise data.train_limit")
+    return Split(train, validation, test, classes)
+
+
+def _parts(spec: DataSpec, root: Path, seed: int) -> tuple[Images, Images, tuple[str, ...]]:
+    name: DatasetName = spec.dataset
+    match name:
+        case "digits":
+            return digits()
+        case "cifar10" | "cifar100":
+            return cifar(name, root)
+        case "svhn":
+            return svhn(root)
+        case "image-folder":
+            return image_folder(spec, root, seed=seed, declared=DECLARED)
+        case _:
+            assert_never(name)
+
+
+def digits() -> tuple[Images, Images, tuple[str, ...]]:
+    """scikit-learn's 1,797 scans of handwritten digits, 8x8, divided 1,437 to 360, balanced."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise DataMissing("digits come with scikit-learn: pip install scikit-learn") from error
+    bunch = load_digits()
+    x = (torch.from_numpy(bunch.images) * (255 / 16)).round().to(torch.uint8)[:, None]
+    y = torch.from_numpy(bunch.target).long()
+    test_count = DATASETS["digits"].test or 0
+    order = balanced_order(y, seed=DECLARED, purpose="digits-test")
+    test, train = order[:test_count].sort().values, order[test_count:].sort().values
+    return _chosen(x, y, train), _chosen(x, y, test), tuple(str(d) for d in range(10))
+
+
+def _chosen(x: Tensor, y: Tensor, index: Tensor) -> Images:
+    return numbered(x[index], y[index])
