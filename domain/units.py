@@ -1,10 +1,13 @@
 """Pixel radii, read once into exact fractions of the [0, 1] range."""
 
+import re
 from fractions import Fraction
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+# Bounded on purpose: Fraction("1e999999999") would compute for hours.
+_WRITTEN = re.compile(r"\s*[+-]?[0-9.]{1,40}(/[0-9]{1,40})?(e[+-]?[0-9]{1,3})?\s*", re.IGNORECASE)
 _HINT = 'write grey levels as a fraction such as "8/255", or a number in [0, 1] such as 0.03'
 
 
@@ -16,6 +19,8 @@ def parse_radius(value: object) -> Fraction:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Fraction):
         raise ValueError(_HINT)  # noqa: TRY004 - pydantic turns ValueError into a field error
+    if not _WRITTEN.fullmatch(str(value)):
+        raise ValueError(f"not a pixel radius; {_HINT}")
     try:
         radius = Fraction(str(value))
     except ZeroDivisionError:

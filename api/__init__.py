@@ -1,0 +1,1 @@
+"""The lab over HTTP: routes, authentication, problems, streams and the dashboard's pages."""

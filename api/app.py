@@ -1,0 +1,64 @@
+"""The application: every route behind one door."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi.staticfiles import StaticFiles
+
+import web
+from api import pages, problems
+from api.auth import Authentication
+from api.edge import Edge
+from api.lab import open_lab
+from api.routes import PREFIX, administration, results, runs, service
+from api.settings import ApiSettings
+
+DESCRIPTION = """Robust image classifiers on a shared queue, and numbers that survive review.
+
+Send `Authorization: Bearer <token>`. Errors are `application/problem+json` with a stable `code`.
+Radii are written as fractions of grey levels, such as `"8/255"`.
+"""
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+@asynccontextmanager
+async def _running(app: FastAPI) -> AsyncIterator[None]:
+    lab = app.state.lab
+    anyio.to_thread.current_default_thread_limiter().total_tokens = lab.settings.threads
+    lab.doorbell.start()
+    yield
+    lab.doorbell.close()
+    lab.engine.dispose()
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """Return the application on these settings. Nothing is connected until it serves."""
+    app = FastAPI(
+        title="PART Lab",
+        version=version("partlab"),
+        description=DESCRIPTION,
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+        lifespan=_running,
+    )
+    app.state.lab = open_lab(settings)
+    problems.install(app)
+    for module in (runs, results, service, administration, pages):
+        app.include_router(module.router)
+    app.include_router(service.health)
+    app.mount("/static", StaticFiles(directory=web.STATIC), name="static")
+    # The last added is the outermost.
+    app.add_middleware(Authentication, lab=app.state.lab)
+    app.add_middleware(
+        Edge, allowed_hosts=settings.allowed_hosts, max_body_bytes=settings.max_body_bytes
+    )
+    return app

@@ -1,0 +1,68 @@
+"""Wake a worker up. A lost ring costs one poll interval, so no request ever waits for it."""
+
+import logging
+import threading
+
+log = logging.getLogger(__name__)
+
+TASK = "partlab.doorbell"
+QUEUE = "doorbell"
+SOCKET_SECONDS = 1.0
+PAUSE_AFTER_FAILURE = 2.0
+
+
+class Doorbell:
+    """Rings from a thread of its own; rings that come while one is on its way are one ring."""
+
+    def __init__(self, broker_url: str | None) -> None:
+        """Ring over ``broker_url``; None rings nowhere."""
+        self._url = broker_url
+        self._wanted = threading.Event()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.rings = 0
+        """Messages the broker has taken."""
+
+    def start(self) -> None:
+        """Begin to ring."""
+        if self._url is not None:
+            self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop; a ring on its way gets a moment."""
+        self._closing.set()
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join(timeout=3 * SOCKET_SECONDS)
+
+    def ring(self) -> None:
+        """Ask for a ring and return at once."""
+        self._wanted.set()
+
+    def _run(self) -> None:
+        # Celery is imported here: the API answers half a second earlier without it.
+        from celery import Celery
+        from kombu.exceptions import OperationalError
+        from redis.exceptions import RedisError
+
+        app = Celery("partlab-api", broker=self._url, set_as_current=False)
+        app.conf.update(
+            broker_connection_timeout=SOCKET_SECONDS,
+            broker_transport_options={
+                "socket_timeout": SOCKET_SECONDS,
+                "socket_connect_timeout": SOCKET_SECONDS,
+                "retry_on_timeout": False,
+                "max_retries": 0,
+            },
+            task_ignore_result=True,
+        )
+        while self._wanted.wait() and not self._closing.is_set():
+            self._wanted.clear()
+            try:
+                app.send_task(TASK, queue=QUEUE, retry=False, ignore_result=True, expires=60)
+                self.rings += 1
+            except (OperationalError, RedisError, OSError) as error:
+                log.warning("the broker did not take the ring; workers poll: %s", error)
+                self._closing.wait(PAUSE_AFTER_FAILURE)
+        app.close()

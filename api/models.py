@@ -1,0 +1,280 @@
+"""The shapes of answers: times in ISO 8601, UTC; NaN and infinities as strings of that name."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
+
+from domain.base import Model
+from domain.run_state import RunState
+from store.rows import Role, SlotKind
+
+EXAMPLE_RUN = "01kb7qz3h4m8x2v9ap"
+T = TypeVar("T")
+
+
+def spell(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Spell the floats JSON does not know, at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, Mapping):
+        return {key: spell(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [spell(item) for item in value]
+    return value
+
+
+JsonObject = Annotated[Mapping[str, Any], BeforeValidator(spell)]
+
+
+class Answer(Model):
+    """Base of every answer; built from the store's rows by their attributes."""
+
+    model_config = ConfigDict(from_attributes=True, extra="ignore")
+
+
+class Run(Answer):
+    """A run."""
+
+    id: str = Field(examples=[EXAMPLE_RUN])
+    owner: str = Field(examples=["ada"])
+    experiment: str = Field(examples=["default"])
+    kind: str = Field(examples=["train"])
+    preset: str | None = Field(examples=["part++"])
+    name: str | None
+    tags: tuple[str, ...]
+    state: RunState
+    version: int
+    """Grows with every change; the ETag."""
+    attempt: int
+    """How often it was started."""
+    priority: int
+    slot_kind: SlotKind
+    seed: int = Field(examples=[42])
+    spec: JsonObject
+    """The whole spec, presets and defaults expanded."""
+    spec_sha256: str
+    progress: JsonObject | None
+    """Phase, done, total, unit, and more while it runs."""
+    summary: JsonObject | None
+    """Headline figures once it has finished."""
+    facts: JsonObject | None
+    """What a paper's appendix would say of the environment."""
+    failure: JsonObject | None
+    """failure_class, code, message, traceback."""
+    submitted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    not_before: datetime
+    alive_at: datetime | None
+    """When its worker was last heard of."""
+    advanced_at: datetime | None
+    """When it last made progress."""
+    worker: str | None
+    retry_of: str | None
+
+
+class Items(Answer, Generic[T]):
+    """A list."""
+
+    items: tuple[T, ...]
+
+
+class RunPage(Items[Run]):
+    """A slice of the runs, newest first."""
+
+    next_cursor: str | None
+    """Give it as `cursor` for the next slice; null at the end."""
+
+
+class Event(Answer):
+    """A change of state."""
+
+    id: int
+    at: datetime
+    source: RunState | None
+    target: RunState
+    attempt: int
+    reason: str
+    actor: str
+
+
+class LogLine(Answer):
+    """A line of a run's log."""
+
+    id: int
+    attempt: int
+    at: datetime
+    level: str
+    message: str
+
+
+class LogPage(Items[LogLine]):
+    """Log lines in order."""
+
+    next_after: int | None
+    """Give it as `after` for the lines that follow."""
+
+
+class Series(Answer):
+    """A metric at a glance."""
+
+    name: str = Field(examples=["train/loss"])
+    count: int
+    last: float
+    last_step: int
+    minimum: float
+    minimum_step: int | None
+    maximum: float
+    maximum_step: int | None
+
+
+class Points(Answer):
+    """A metric's points."""
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+class History(Answer):
+    """Series by name."""
+
+    series: Mapping[str, Points]
+
+
+class Artifact(Answer):
+    """A stored file; its bytes are at `…/artifacts/{id}/content`."""
+
+    id: str
+    run_id: str
+    attempt: int
+    name: str = Field(examples=["figures/budget.png"])
+    kind: str = Field(examples=["figure"])
+    role: str | None
+    """`last` or `best` for checkpoints."""
+    media_type: str
+    sha256: str
+    size: int
+    epoch: int | None
+    step: int | None
+    created_at: datetime
+
+
+class EvaluationAnswer(Answer):
+    """An evaluation with its audit; `record` holds every attack, interval and check."""
+
+    id: str
+    run_id: str
+    attempt: int
+    verdict: str = Field(examples=["sound"])
+    record: JsonObject
+    created_at: datetime
+
+
+class PositionAnswer(Answer):
+    """Why a run waits."""
+
+    ahead: int
+    waits_for: str
+    estimated_start: datetime | None
+    basis: str
+    """What the estimate rests on."""
+
+
+class QueueAnswer(Answer):
+    """The queue in numbers."""
+
+    queued: int
+    running: int
+    cancelling: int
+    cpu_slots: int
+    cpu_busy: int
+    gpu_slots: int
+    gpu_busy: int
+
+
+class SlotAnswer(Answer):
+    """A place where one run fits."""
+
+    kind: SlotKind
+    ordinal: int
+    device_name: str
+    run_id: str | None
+    unconfirmed: bool
+    """Its lease was lost and its host has not said that the process is gone."""
+
+
+class WorkerAnswer(Answer):
+    """A host's worker."""
+
+    name: str
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+    slots: tuple[SlotAnswer, ...]
+
+
+class Catalog(Answer):
+    """What a spec may name."""
+
+    datasets: Mapping[str, JsonObject]
+    models: Mapping[str, JsonObject]
+    presets: Mapping[str, str]
+
+
+class UserAnswer(Answer):
+    """A user."""
+
+    name: str
+    role: Role
+
+
+UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,79}$")]
+
+
+class NewUser(Model):
+    """A user to create."""
+
+    name: UserName
+    role: Role = "member"
+
+
+class NewToken(Model):
+    """A token to issue."""
+
+    user: UserName
+    label: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,80}$")] = "token"
+    """What it is for."""
+
+
+class IssuedToken(Answer):
+    """A new token. The secret is shown this once."""
+
+    secret: str
+    user: str
+    label: str
+
+
+class Token(Answer):
+    """A token without its secret."""
+
+    id: str
+    user_name: str
+    label: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Health(Answer):
+    """Whether a part works."""
+
+    status: str = Field(examples=["ok"])
+
+
+def items(rows: Sequence[object]) -> Mapping[str, object]:
+    """Return the body of a list."""
+    return {"items": rows}

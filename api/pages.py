@@ -1,0 +1,275 @@
+"""The dashboard: pages rendered here, kept live by polling and by a run's stream.
+
+Every figure comes from the store. Changes are POSTs with the login's CSRF header, which
+:class:`api.auth.Authentication` demands of every login.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Form, Query, Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import Connection
+from starlette.responses import HTMLResponse, Response
+
+import web
+from api import actions, presentation
+from api.auth import Reader, Submitter, current_user
+from api.edge import redirect
+from api.lab import Lab, TheLab
+from api.live import Cursor
+from api.problems import ForgeryRefused
+from api.routes import RunId
+from api.routes.runs import PlainText
+from api.sessions import COOKIE
+from domain.errors import NotFound, Unauthenticated
+from domain.ids import ID_PATTERN
+from domain.run_state import RunState
+from store import artifacts, evaluations, history, logs, metrics, queue, runs
+from store.engine import database_now
+from store.rows import User, WorkerRow
+from store.sessions import token_id
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = 40
+LINES = 400
+STATE_FILTERS: Mapping[str, tuple[RunState, ...]] = {
+    "active": (RunState.QUEUED, RunState.RUNNING, RunState.CANCELLING),
+    **{state.value: (state,) for state in RunState if state.is_terminal},
+}
+VERDICTS: Mapping[str, str] = {
+    "sound": "Every check holds, and the attacks include PGD-20 and a margin loss.",
+    "suspicious": "A check that should hold does not: read why before quoting the number.",
+    "broken": "The evaluation itself failed a check: the number means nothing.",
+    "incomplete": "Not attacked enough to call robust: clean, PGD-20 and a margin loss are needed.",
+}
+
+
+def _static_versions() -> dict[str, str]:
+    """Return each static file's address with its hash, so that browsers may keep it for long."""
+    files = (file for file in web.STATIC.rglob("*") if file.is_file())
+    names = {file.relative_to(web.STATIC).as_posix(): file for file in files}
+    return {
+        name: f"/static/{name}?v={hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
+        for name, file in names.items()
+    }
+
+
+_templates = Environment(
+    loader=FileSystemLoader(web.TEMPLATES),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters.update(presentation.FILTERS)
+_templates.globals.update(
+    static=_static_versions(),
+    verdicts=VERDICTS,
+    is_silent=presentation.is_silent,
+    seconds_left=presentation.seconds_left,
+)
+
+
+def _render(template: str, *, status: int = 200, **context: Any) -> HTMLResponse:  # noqa: ANN401
+    return HTMLResponse(_templates.get_template(template).render(context), status)
+
+
+class _Visitor:
+    """Who looks at a page, and the proof its changes carry."""
+
+    def __init__(self, user: User, csrf: str) -> None:
+        self.user, self.csrf = user, csrf
+
+    def owns(self, owner: str) -> bool:
+        """Tell whether the visitor may act on a run of ``owner``."""
+        return self.user.role == "admin" or (self.user.role == "member" and self.user.name == owner)
+
+
+async def _visitor(
+    request: Request, lab: TheLab, user: Annotated[User, Depends(current_user)]
+) -> _Visitor:
+    cookie = request.cookies.get(COOKIE, "")
+    return _Visitor(user, lab.sessions.csrf(cookie) if cookie else "")
+
+
+Visitor = Annotated[_Visitor, Depends(_visitor)]
+
+
+@router.get("/")
+def runs_page(
+    lab: TheLab,
+    visitor: Visitor,
+    state: Annotated[str, Query(max_length=20)] = "",
+    experiment: Annotated[str, Query(pattern=PlainText)] = "",
+    q: Annotated[str, Query(pattern=PlainText)] = "",
+    cursor: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
+    seen: str = "",
+) -> Response:
+    """Show the runs table; 204 if a page with digest ``seen`` would look the same."""
+    filters = {"state": state, "experiment": experiment, "q": q}
+    with lab.reading() as connection:
+        page = runs.find(
+            connection,
+            states=STATE_FILTERS.get(state, ()),
+            experiment=experiment or None,
+            text=q or None,
+            cursor=cursor,
+            limit=PAGE,
+        )
+        view, workers = queue.queue(connection), queue.all_workers(connection)
+        now = database_now(connection)
+    workers = tuple(w for w in workers if not _is_gone(w, now))
+    digest = _digest(
+        [(run.id, run.version) for run in page.items],
+        view,
+        [(w.name, w.slots, presentation.is_silent(w, now)) for w in workers],
+    )
+    if seen == digest:
+        return Response(status_code=204)
+    return _render(
+        "runs.html",
+        visitor=visitor,
+        page=page,
+        queue=view,
+        workers=workers,
+        now=now,
+        filters=filters,
+        cursor=cursor,
+        states=list(STATE_FILTERS),
+        digest=digest,
+    )
+
+
+def _is_gone(worker: WorkerRow, now: datetime) -> bool:
+    """Tell whether a worker is a thing of the past that nothing runs on."""
+    busy = any(slot.run_id or slot.unconfirmed for slot in worker.slots)
+    return not busy and now - worker.seen_at > timedelta(days=1)
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
+
+
+Part = Literal["summary", "results", "files", "history"]
+
+
+@router.get("/runs/{run_id}")
+def run_page(run_id: str, lab: TheLab, visitor: Visitor) -> Response:
+    """Show everything of one run."""
+    try:
+        with lab.reading() as connection:
+            context = _run_context(connection, run_id)
+            lines = logs.tail(connection, run_id, limit=LINES)
+    except NotFound as error:
+        return _render("missing.html", status=404, visitor=visitor, detail=str(error))
+    cursor = Cursor(
+        event=context["events"][-1].id if context["events"] else 0,
+        line=lines[-1].id if lines else 0,
+        version=context["run"].version,
+        points=sum(one.count for one in context["series"]),
+    )
+    return _render("run.html", visitor=visitor, lines=lines, cursor=str(cursor), **context)
+
+
+@router.get("/runs/{run_id}/parts/{part}")
+def run_part(run_id: RunId, part: Part, lab: TheLab, visitor: Visitor) -> Response:
+    """Show one part of a run's page anew."""
+    with lab.reading() as connection:
+        context = _run_context(connection, run_id)
+    return _render(f"run/{part}.html", visitor=visitor, **context)
+
+
+def _run_context(connection: Connection, run_id: str) -> dict[str, Any]:
+    run = actions.find(connection, run_id)
+    now = database_now(connection)
+    waiting = run.state is RunState.QUEUED
+    return {
+        "run": run,
+        "now": now,
+        "position": queue.position(connection, run_id, now) if waiting else None,
+        "series": metrics.summary(connection, run_id),
+        "evaluations": evaluations.listing(connection, run_id),
+        "artifacts": artifacts.listing(connection, run_id),
+        "events": history.events(connection, run_id),
+    }
+
+
+@router.post("/runs/{run_id}/cancel")
+def cancel_from_page(run_id: RunId, lab: TheLab, user: Submitter) -> Response:
+    """Cancel a run and let the page show it."""
+    actions.cancel(lab, user, run_id)
+    return Response(status_code=204, headers={"HX-Trigger": "lab:state"})
+
+
+@router.post("/runs/{run_id}/retry")
+def retry_from_page(run_id: RunId, lab: TheLab, user: Submitter) -> Response:
+    """Retry a run and go to the new one."""
+    run = actions.retry(lab, user, run_id)
+    return Response(status_code=204, headers={"HX-Redirect": f"/runs/{run.id}"})
+
+
+@router.get("/login")
+async def login_page(
+    next_page: Annotated[str, Query(alias="next", max_length=500)] = "/",
+) -> Response:
+    """Ask for a token."""
+    return _render("login.html", next_page=next_page, wrong=None)
+
+
+@router.post("/login")
+def log_in(
+    request: Request,
+    lab: TheLab,
+    token: Annotated[str, Form(max_length=200)] = "",
+    next_page: Annotated[str, Form(alias="next", max_length=500)] = "/",
+) -> Response:
+    """Start a login: the cookie names the token and cannot be read by scripts."""
+    _require_own_form(request)
+    try:
+        with lab.reading() as connection:
+            cookie = lab.sessions.issue(
+                token_id(connection, token.strip()), database_now(connection)
+            )
+    except Unauthenticated as error:
+        return _render("login.html", status=401, next_page=next_page, wrong=str(error))
+    answer = redirect(_local(next_page))
+    _set_cookie(answer, request, lab, cookie)
+    return answer
+
+
+def _require_own_form(request: Request) -> None:
+    """Refuse a form of another site: it would log a browser in as somebody else."""
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    origin = request.headers.get("origin", "")
+    own = f"{request.url.scheme}://{request.url.netloc}"
+    if site not in {"same-origin", "none"} or origin not in {"", own}:
+        raise ForgeryRefused("Log in from the lab's own page.")
+
+
+def _local(path: str) -> str:
+    """Return ``path`` if it stays on this host, else the front page."""
+    safe = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if safe and "\\" not in path and path.isascii() else "/"
+
+
+def _set_cookie(answer: Response, request: Request, lab: Lab, cookie: str) -> None:
+    answer.set_cookie(
+        COOKIE,
+        cookie,
+        max_age=int(lab.sessions.lifetime.total_seconds()),
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+
+
+@router.post("/logout")
+async def log_out(user: Reader) -> Response:  # noqa: ARG001 - only a login can end
+    """End the login in this browser."""
+    answer = Response(status_code=204, headers={"HX-Redirect": "/login"})
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    return answer

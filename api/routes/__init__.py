@@ -1,0 +1,11 @@
+"""One function a route; authentication stands before all of them."""
+
+from typing import Annotated
+
+from fastapi import Path
+
+from api.models import EXAMPLE_RUN
+from domain.ids import ID_PATTERN
+
+PREFIX = "/api/v1"
+RunId = Annotated[str, Path(pattern=ID_PATTERN, examples=[EXAMPLE_RUN])]

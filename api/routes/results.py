@@ -1,0 +1,92 @@
+"""What a run has to show: metrics, logs, files, evaluations."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.downloads import download
+from api.lab import TheLab
+from api.models import (
+    Artifact,
+    EvaluationAnswer,
+    History,
+    Items,
+    LogPage,
+    Series,
+    items,
+)
+from api.routes import PREFIX, RunId
+from store import artifacts, evaluations, logs, metrics, runs
+
+router = APIRouter(prefix=f"{PREFIX}/runs/{{run_id}}", tags=["results"])
+
+SeriesName = Annotated[str, Query(pattern=r"^[^\x00]{1,120}$")]
+
+
+@router.get("/metrics", response_model=Items[Series])
+def list_metrics(run_id: RunId, lab: TheLab) -> object:
+    """List a run's series at a glance."""
+    with lab.reading() as connection:
+        runs.version(connection, run_id)
+        return items(metrics.summary(connection, run_id))
+
+
+@router.get("/metrics/history", response_model=History)
+def get_metrics_history(
+    run_id: RunId,
+    lab: TheLab,
+    name: Annotated[tuple[SeriesName, ...], Query(min_length=1, max_length=64)],
+    max_points: Annotated[int, Query(ge=3, le=100_000)] = 1000,
+) -> object:
+    """Return points of series; thinned ones keep every spike."""
+    with lab.reading() as connection:
+        runs.version(connection, run_id)
+        found = {n: metrics.history(connection, run_id, n, max_points=max_points) for n in name}
+    return {"series": {n: {"steps": s, "values": v} for n, (s, v) in found.items()}}
+
+
+@router.get("/logs", response_model=LogPage)
+def list_log_lines(
+    run_id: RunId,
+    lab: TheLab,
+    after: Annotated[int | None, Query(ge=0, le=2**53)] = None,
+    limit: Annotated[int, Query(ge=1, le=5000)] = 500,
+) -> object:
+    """Return the last lines of a run's log, or those after an id."""
+    with lab.reading() as connection:
+        runs.version(connection, run_id)
+        lines = logs.tail(connection, run_id, after=after, limit=limit)
+    return {"items": lines, "next_after": lines[-1].id if lines else after}
+
+
+@router.get("/artifacts", response_model=Items[Artifact])
+def list_artifacts(run_id: RunId, lab: TheLab) -> object:
+    """List a run's files."""
+    with lab.reading() as connection:
+        runs.version(connection, run_id)
+        return items(artifacts.listing(connection, run_id))
+
+
+@router.get(
+    "/artifacts/{artifact_id}/content",
+    response_class=Response,
+    responses={
+        200: {"content": {"application/octet-stream": {}}},
+        206: {"description": "The bytes of the Range header."},
+        304: {"description": "The bytes you have are right."},
+        416: {"description": "The file has no such bytes."},
+    },
+)
+def download_artifact(run_id: RunId, artifact_id: RunId, lab: TheLab, request: Request) -> Response:
+    """Download a file. `Repr-Digest` and the ETag carry its sha256; `Range` works."""
+    with lab.reading() as connection:
+        file = artifacts.get(connection, run_id, artifact_id)
+    return download(lab.blobs, file, request.headers)
+
+
+@router.get("/evaluations", response_model=Items[EvaluationAnswer])
+def list_evaluations(run_id: RunId, lab: TheLab) -> object:
+    """List a run's evaluations: every attack, interval and audit check."""
+    with lab.reading() as connection:
+        runs.version(connection, run_id)
+        return items(evaluations.listing(connection, run_id))
