@@ -16,7 +16,7 @@ DENOMINATOR_GUARD = 1e-6
 
 @dataclass(frozen=True)
 class GradCamPlusPlus:
-    """w_k = sum_ij a_ij ReLU(g_ij), a = g^2 / (2 g^2 + g^3 sum_ab A_k,ab), 0 where g = 0 (Eq. 5)."""
+    """w_k = sum_ij a_ij ReLU(g_ij), a = g² / (2g² + g³ sum_ab A_k,ab), 0 where g is 0 (Eq. 5)."""
 
     def __call__(self, readout: Readout) -> Tensor:
         """Return (N, h, w)."""

@@ -1,0 +1,44 @@
+"""What an experiment is given beside its spec."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Places, device and clock of one attempt."""
+
+    work: Path
+    """Folder the experiment writes to; file names in events are relative to it."""
+    data_root: Path
+    device: str = "cpu"
+    """`cpu` or `cuda:0`."""
+    threads: int = 1
+    """CPU threads of PyTorch; part of what decides the bits of a result."""
+    resume: bool = False
+    """Continue from `checkpoints/last.safetensors` (and its `best` beside it) in ``work``."""
+    source_checkpoint: Path | None = None
+    """For `evaluate` and `visualise`: the weights."""
+    checkpoint_requested: Callable[[], bool] = _never
+    """Asked after each step; True asks for a checkpoint there."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds, for throughput only."""
+
+
+def configure(environment: Environment) -> None:
+    """Pin threads and ask for deterministic algorithms, for this whole interpreter."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(environment.threads)
+    torch.use_deterministic_algorithms(True)  # noqa: FBT003 - PyTorch's own
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

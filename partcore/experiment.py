@@ -1,0 +1,431 @@
+"""One experiment from its spec to its last event.
+
+``run_experiment`` yields everything it has to say; closing it is cancellation. It knows no
+database, no queue and no callback.
+"""
+
+import platform
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import assert_never
+
+import torch
+from torch import Tensor
+
+from domain import spec as s
+from domain.errors import CheckpointInvalid
+from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress, Started
+from domain.results import Evaluation
+from partcore import build, checkpoint, evaluation, figures
+from partcore.attacks import InnerPgd
+from partcore.audit import Record, audit, missing_attacks
+from partcore.budgets import pixel_budget
+from partcore.cams import Ensemble, read
+from partcore.data import Images, Split, fingerprint, load, to_unit
+from partcore.environment import Environment
+from partcore.evaluation import Outcome, evaluate
+from partcore.models import CamClassifier
+from partcore.models.classifier import parameter_count
+from partcore.modes import evaluating, frozen
+from partcore.randomness import generator
+from partcore.training import BEST, LAST, Trainer
+
+Spec = s.TrainSpec | s.EvaluateSpec | s.VisualiseSpec
+FIGURE_IMAGES = 6
+FIGURE = "figures/budget.png"
+
+
+def run_experiment(spec: Spec, environment: Environment) -> Iterator[Event]:
+    """Yield the events of one attempt.
+
+    Raises ExperimentError for what another attempt would meet again.
+    """
+    yield Progress(phase="prepare", done=0, total=1, unit="step", detail="reading the images")
+    split = load(spec.data, environment.data_root, seed=spec.seed)
+    started = environment.clock()
+    match spec:
+        case s.TrainSpec():
+            yield from _train(spec, split, environment, started)
+        case s.EvaluateSpec():
+            yield from _evaluate(spec, split, environment, started)
+        case s.VisualiseSpec():
+            yield from _visualise(spec, split, environment)
+        case _:
+            assert_never(spec)
+
+
+# -- kinds ------------------------------------------------------------------------------------
+
+
+def _train(
+    spec: s.TrainSpec, split: Split, environment: Environment, started: float
+) -> Iterator[Event]:
+    trainer = Trainer(spec, split, environment)
+    yield Started(facts=facts(spec, split, trainer.model, environment))
+    if environment.resume:
+        trainer.resume(environment.work / LAST)
+        yield Log(message=f"resumed at step {trainer.step} of {trainer.total_steps}")
+    yield from trainer.run()
+    yield from trainer.finish()
+    subject = _subject(spec.evaluation.weights, trainer)
+    found = yield from _judge(
+        subject,
+        split,
+        spec.evaluation,
+        spec=spec,
+        environment=environment,
+        history=_history(spec, trainer.mask_record),
+    )
+    yield from _keep_weights(subject, spec, environment)
+    yield from _picture(spec, split, subject.model, environment, *_drawn(spec))
+    seconds = environment.clock() - started
+    yield Finished(summary=summary(found, seconds=seconds, epochs=spec.training.epochs))
+
+
+def _evaluate(
+    spec: s.EvaluateSpec, split: Split, environment: Environment, started: float
+) -> Iterator[Event]:
+    subject = _from_source(spec, split, environment)
+    yield Started(facts=facts(spec, split, subject.model, environment))
+    found = yield from _judge(
+        subject,
+        split,
+        spec.evaluation,
+        spec=spec,
+        environment=environment,
+        history=History(),
+    )
+    yield Finished(summary=summary(found, seconds=environment.clock() - started))
+
+
+def _visualise(spec: s.VisualiseSpec, split: Split, environment: Environment) -> Iterator[Event]:
+    subject = _from_source(spec, split, environment)
+    yield Started(facts=facts(spec, split, subject.model, environment))
+    radii = (float(spec.epsilon_low), float(spec.epsilon_high))
+    yield from _picture(spec, split, subject.model, environment, spec.mask, radii, spec.cam.scores)
+    yield Finished(summary={"images": min(spec.images, len(split.test))})
+
+
+# -- what is judged ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Weights under test, and the file they can be read from again."""
+
+    model: CamClassifier
+    file: Path
+    weights: s.Weights
+    averaged: bool
+
+
+def _subject(weights: s.Weights, trainer: Trainer) -> Subject:
+    work = trainer.environment.work
+    file = work / (BEST if weights == "best" else LAST)
+    averaged = weights == "best" and trainer.best is not None and trainer.best.averaged
+    _load_into(trainer.model, file)
+    return Subject(trainer.model, file, weights, averaged)
+
+
+def _from_source(
+    spec: s.EvaluateSpec | s.VisualiseSpec, split: Split, environment: Environment
+) -> Subject:
+    if environment.source_checkpoint is None:
+        raise CheckpointInvalid(f"there is no checkpoint of run {spec.source.run}")
+    model = build.model(spec.model, split, seed=spec.seed).to(environment.device)
+    metadata = _load_into(model, environment.source_checkpoint)
+    best = metadata.get("best") or {}
+    averaged = spec.source.weights == "best" and bool(best.get("averaged"))
+    return Subject(model, environment.source_checkpoint, spec.source.weights, averaged)
+
+
+def _load_into(model: CamClassifier, file: Path) -> Mapping[str, dict[str, object]]:
+    tensors, metadata = checkpoint.load(file)
+    build.load_weights(model, checkpoint.under(tensors, "model"), source=file.name)
+    return metadata
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known of how the weights were trained, for the audit."""
+
+    mask: Mapping[str, float] | None = None
+    epsilon_gap: float = 0.0
+    trained_at: Fraction | None = None
+
+
+def _history(spec: s.TrainSpec, mask: Mapping[str, float] | None) -> History:
+    method = spec.method
+    match method:
+        case s.Standard():
+            return History()
+        case s.PgdAt():
+            return History(trained_at=method.epsilon)
+        case s.Part():
+            gap = float(method.epsilon_high - method.epsilon_low)
+            return History(mask=mask, epsilon_gap=gap, trained_at=method.epsilon_high)
+        case _:
+            assert_never(method)
+
+
+def _judge(
+    subject: Subject,
+    split: Split,
+    evaluated: s.EvaluationSpec,
+    *,
+    spec: s.TrainSpec | s.EvaluateSpec,
+    environment: Environment,
+    history: History,
+) -> Generator[Event, None, Evaluation]:
+    """Attack, keep evidence, check it by another path, audit."""
+    test = split.test
+    images = test.to(environment.device)
+    outcomes = yield from evaluate(
+        subject.model, images, evaluated, seed=spec.seed, environment=environment
+    )
+    yield _keep_outcomes(outcomes, images, environment)
+    yield _keep_evidence(outcomes, images, environment)
+    record = Record(
+        results={label: outcome.result for label, outcome in outcomes.items()},
+        correct={label: outcome.correct for label, outcome in outcomes.items()},
+        epsilon=evaluated.epsilon,
+        dataset=spec.data.dataset,
+        model=spec.model.name,
+        trained_adversarially_at=history.trained_at,
+        mask=history.mask,
+        epsilon_gap=history.epsilon_gap,
+        mismatches=_mismatches(outcomes, split, subject, spec, environment),
+        logit_difference=_logit_difference(subject.model, images),
+    )
+    report = audit(record)
+    if report.verdict == "incomplete":
+        missing = ", ".join(missing_attacks(record))
+        yield Log(level="warning", message=f"the verdict is incomplete for want of {missing}")
+    found = Evaluation(
+        weights=subject.weights,
+        averaged=subject.averaged,
+        model_sha256=checkpoint.weights_sha256(subject.model.state_dict()),
+        data_sha256=fingerprint(test),
+        sample_ids_sha256=evaluation.ids_sha256(test),
+        n=len(test),
+        results=tuple(outcome.result for outcome in outcomes.values()),
+        worst_case=evaluation.worst_case(outcomes, evaluated.epsilon),
+        audit=report,
+    )
+    yield Evaluated(evaluation=found)
+    return found
+
+
+def _keep_outcomes(
+    outcomes: Mapping[str, Outcome], images: Images, environment: Environment
+) -> Event:
+    tensors = {label: outcome.correct.to(torch.uint8) for label, outcome in outcomes.items()}
+    tensors["sample_ids"] = images.ids.cpu()
+    return _save_tensors("evaluation/outcomes.safetensors", "outcomes", tensors, environment)
+
+
+def _keep_evidence(
+    outcomes: Mapping[str, Outcome], images: Images, environment: Environment
+) -> Event:
+    x = to_unit(images.x[: evaluation.EVIDENCE_IMAGES]).cpu()
+    tensors = {"sample_ids": images.ids[: len(x)].cpu(), "y": images.y[: len(x)].cpu(), "x": x}
+    for label, outcome in outcomes.items():
+        if outcome.kept is not None:
+            tensors[f"{label}/x_adv"] = outcome.kept
+            tensors[f"{label}/delta"] = outcome.kept - x
+    return _save_tensors("evaluation/evidence.safetensors", "evidence", tensors, environment)
+
+
+def _save_tensors(
+    file: str, kind: str, tensors: Mapping[str, Tensor], environment: Environment
+) -> ArtifactSaved:
+    saved = checkpoint.save(environment.work / file, tensors, {"format": 1})
+    return ArtifactSaved.model_validate(
+        {
+            "file": file,
+            "name": file,
+            "kind": kind,
+            "media_type": "application/octet-stream",
+            "sha256": saved.sha256,
+            "size": saved.size,
+        }
+    )
+
+
+def _mismatches(
+    outcomes: Mapping[str, Outcome],
+    split: Split,
+    subject: Subject,
+    spec: s.TrainSpec | s.EvaluateSpec,
+    environment: Environment,
+) -> int | None:
+    """Read evidence and checkpoint from the disk and predict again, in a network built anew."""
+    tensors, _ = checkpoint.load(environment.work / "evaluation/evidence.safetensors")
+    fresh = build.model(spec.model, split, seed=spec.seed)
+    _load_into(fresh, subject.file)
+    kept = [label for label in outcomes if f"{label}/x_adv" in tensors]
+    if not kept:
+        return None
+    wrong = 0
+    with evaluating(fresh):
+        clean = evaluation.predict(fresh, tensors["x"]) == tensors["y"]
+        for label in kept:
+            again = evaluation.predict(fresh, tensors[f"{label}/x_adv"]) == tensors["y"]
+            recorded = outcomes[label].correct[: len(again)]
+            wrong += int(((again & clean) != recorded).sum())
+    return wrong
+
+
+@torch.no_grad()
+def _logit_difference(model: CamClassifier, images: Images) -> float:
+    """Return the largest relative difference of logits between one batch and single images."""
+    x = to_unit(images.x[:32])
+    with evaluating(model):
+        together = model(x)
+        apart = torch.cat([model(image[None]) for image in x])
+    scale = together.abs().amax().clamp(min=1e-12)
+    return float(((together - apart).abs().amax() / scale).item())
+
+
+# -- what is kept -----------------------------------------------------------------------------
+
+
+def _keep_weights(subject: Subject, spec: s.TrainSpec, environment: Environment) -> Iterator[Event]:
+    state = {name: tensor.cpu() for name, tensor in subject.model.state_dict().items()}
+    metadata = {
+        "format": 1,
+        "model": spec.model.name,
+        "weights": subject.weights,
+        "averaged": subject.averaged,
+        "spec": spec.model_dump(mode="json"),
+    }
+    file = "weights/final.safetensors"
+    saved = checkpoint.save(environment.work / file, checkpoint.prefixed("model", state), metadata)
+    yield ArtifactSaved(
+        file=file,
+        name=file,
+        kind="weights",
+        media_type="application/octet-stream",
+        sha256=saved.sha256,
+        size=saved.size,
+    )
+
+
+def _drawn(spec: s.TrainSpec) -> tuple[s.MaskSpec, tuple[float, float], str]:
+    """Return mask, radii and Score-CAM's scores of a picture: the run's own, or PART++'s."""
+    if isinstance(spec.method, s.Part):
+        radii = (float(spec.method.epsilon_low), float(spec.method.epsilon_high))
+        return spec.method.mask, radii, spec.method.cam.scores
+    epsilon = float(spec.evaluation.epsilon)
+    return s.MaskSpec(), (epsilon * 7 / 8, epsilon), "feature-space"
+
+
+def _picture(
+    spec: Spec,
+    split: Split,
+    model: CamClassifier,
+    environment: Environment,
+    mask_spec: s.MaskSpec,
+    radii: tuple[float, float],
+    scores: str,
+) -> Iterator[Event]:
+    """Draw the first test images of as many classes as there is room for."""
+    yield Progress(phase="draw", done=0, total=1, unit="image", detail=FIGURE)
+    wanted = spec.images if isinstance(spec, s.VisualiseSpec) else FIGURE_IMAGES
+    chosen = _one_a_class(split.test, wanted)
+    x, y = to_unit(chosen.x).to(environment.device), chosen.y.to(environment.device)
+    maps = Ensemble(tuple(build.cam(n, scores) for n in ("grad-cam", "grad-cam++", "score-cam")))
+    low, high = radii
+    with evaluating(model), frozen(model):
+        each = maps.heatmaps(read(model, x, y))
+        mask = build.mask(mask_spec)(each.mean(dim=0))
+        epsilon = pixel_budget(mask, epsilon_high=high, epsilon_low=low)
+        attack = InnerPgd(step_size=high / 4, num_steps=20)
+        x_adv = attack(model, x, y, epsilon, generator=generator(spec.seed, "figure"))
+        before, after = evaluation.predict(model, x), evaluation.predict(model, x_adv)
+    picture = figures.BudgetPicture(
+        x=x.cpu(),
+        maps=each.cpu(),
+        ensemble=each.mean(dim=0).cpu(),
+        mask=mask.cpu(),
+        epsilon=epsilon.cpu(),
+        x_adv=x_adv.cpu(),
+        truth=[split.classes[i] for i in y.tolist()],
+        predicted=[split.classes[i] for i in before.tolist()],
+        predicted_adv=[split.classes[i] for i in after.tolist()],
+        radii=radii,
+        caption=f"{spec.data.dataset}, {spec.model.name}, {spec.preset or spec.kind}; PGD-20 inside"
+        f" the pixels' radii, seed {spec.seed}; mask {mask_spec.kind}, τ = {mask_spec.tau:g}",
+    )
+    saved = checkpoint.write_file(environment.work / FIGURE, figures.draw(picture))
+    yield ArtifactSaved(
+        file=FIGURE,
+        name=FIGURE,
+        kind="figure",
+        media_type="image/png",
+        sha256=saved.sha256,
+        size=saved.size,
+    )
+
+
+def _one_a_class(images: Images, count: int) -> Images:
+    """Return ``count`` images going round the classes, the lowest ids first."""
+    turn = torch.zeros(len(images), dtype=torch.long)
+    for label in set(images.y.tolist()):
+        members = (images.y == label).nonzero()[:, 0]
+        turn[members] = torch.arange(len(members))
+    order = torch.argsort(turn * 10_000 + images.y, stable=True)
+    return images.take(order[:count])
+
+
+def facts(
+    spec: Spec, split: Split, model: CamClassifier, environment: Environment
+) -> dict[str, str | int | float | bool | None]:
+    """Return what a paper's appendix would say of the run."""
+    on_gpu = environment.device != "cpu"
+    return {
+        "device": environment.device,
+        "device_name": torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU",
+        "threads": environment.threads,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "partlab": _own_version(),
+        "parameters": parameter_count(model),
+        "train_images": len(split.train),
+        "validation_images": len(split.validation),
+        "test_images": len(split.test),
+        "classes": len(split.classes),
+        "train_sha256": fingerprint(split.train),
+        "test_sha256": fingerprint(split.test),
+        "seed": spec.seed,
+    }
+
+
+def _own_version() -> str:
+    try:
+        return version("partlab")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def summary(
+    found: Evaluation, *, seconds: float, epochs: int | None = None
+) -> dict[str, str | int | float | bool | None]:
+    """Return the run's headline figures."""
+    accuracy = {result.label: result.accuracy for result in found.results}
+    return {
+        "clean_accuracy": accuracy["clean"],
+        "pgd20_robust_accuracy": accuracy.get("pgd-20"),
+        "worst_case_robust_accuracy": found.worst_case.accuracy,
+        "verdict": found.audit.verdict,
+        "weights": found.weights,
+        "averaged": found.averaged,
+        "model_sha256": found.model_sha256,
+        "n": found.n,
+        "epochs": epochs,
+        "seconds": round(seconds, 1),
+    }
