@@ -69,7 +69,7 @@ def _chunks(run_id: str, name: str) -> sa.Select[Any]:
     )
 
 
-def _unpack(chunk: sa.Row[Any]) -> tuple[array[int], array[float]]:
+def _unpack(chunk: sa.Row[Any]) -> "tuple[array[int], array[float]]":
     steps, values = array("q"), array("d")
     steps.frombytes(chunk.steps)
     values.frombytes(chunk._mapping["values"])
@@ -81,8 +81,8 @@ def _put_chunk(
     run_id: str,
     name: str,
     number: int,
-    steps: array[int],
-    values: array[float],
+    steps: "array[int]",
+    values: "array[float]",
 ) -> None:
     key = {"run_id": run_id, "name": name, "number": number}
     numbers = [v for v in values if not math.isnan(v)]
