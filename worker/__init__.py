@@ -1,0 +1,4 @@
+"""The part of the lab that runs experiments: one supervised child interpreter per attempt.
+
+Everything but :mod:`worker.child` lives without torch.
+"""

@@ -1,0 +1,128 @@
+"""The loop of a worker: wake, reap, claim, supervise."""
+
+import logging
+import os
+import socket
+import threading
+import time
+
+from sqlalchemy.exc import DBAPIError
+
+from store import queue
+from store.blobs import Blobs
+from store.engine import database_now, make_engine, writing
+from store.rows import Claim, SlotRow
+from worker.database import is_outage, persist
+from worker.process import ENTRY
+from worker.reaper import reap
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+
+class Foreman(threading.Thread):
+    """Claims runs for this host's slots. Messages only wake it up; it polls as well."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        wake: threading.Event,
+        entry: tuple[str, ...] = ENTRY,
+    ) -> None:
+        super().__init__(name="foreman", daemon=True)
+        self._settings = settings
+        self._wake = wake
+        self._entry = entry
+        self._engine = make_engine(settings.database, pool_size=10)
+        self._blobs = Blobs(settings.artifacts)
+        self._stopping = threading.Event()
+        self._supervisors: dict[int, Supervisor] = {}
+
+    def run(self) -> None:
+        """Work until :meth:`stop`."""
+        settings = self._settings
+        settings.state_folder.mkdir(parents=True, exist_ok=True)
+        slots = self._register()
+        told = ", ".join(f"{slot.kind} {slot.ordinal}" for slot in slots)
+        log.info("worker %s offers %s", settings.worker_name, told or "no slot")
+        while not self._stopping.is_set():
+            try:
+                self._turn()
+            except DBAPIError as error:
+                if not is_outage(error):
+                    raise
+                log.warning("the database is away; the worker looks again")
+            self._wake.wait(settings.poll_seconds)
+            if self._wake.is_set():
+                self._wake.clear()
+                for supervisor in self._alive().values():
+                    supervisor.look_now()
+
+    def stop(self) -> None:
+        """Claim no more; let every run take a checkpoint and go back to the queue. Bounded."""
+        self._stopping.set()
+        self._wake.set()
+        self.join(timeout=self._settings.stop_seconds)
+        running = self._alive().values()
+        for supervisor in running:
+            supervisor.shut_down()
+        until = time.monotonic() + self._settings.stop_seconds + 15
+        for supervisor in running:
+            supervisor.join(timeout=max(0.1, until - time.monotonic()))
+        self._engine.dispose()
+
+    def _register(self) -> tuple[SlotRow, ...]:
+        settings = self._settings
+        return persist(
+            self._engine,
+            lambda connection: queue.register_worker(
+                connection,
+                name=settings.worker_name,
+                host=socket.gethostname(),
+                pid=os.getpid(),
+                offered=settings.slots(),
+                now=database_now(connection),
+            ),
+            give_up=self._stopping,
+        )
+
+    def _alive(self) -> dict[int, Supervisor]:
+        self._supervisors = {
+            slot: supervisor
+            for slot, supervisor in self._supervisors.items()
+            if supervisor.is_alive()
+        }
+        return dict(self._supervisors)
+
+    def _turn(self) -> None:
+        busy = self._alive()
+        with writing(self._engine) as connection:
+            now = database_now(connection)
+            queue.worker_alive(
+                connection, self._settings.worker_name, busy_slots=set(busy), now=now
+            )
+        reap(self._engine, self._settings)
+        while not self._stopping.is_set() and (claim := self._claim()) is not None:
+            self._supervise(claim)
+
+    def _claim(self) -> Claim | None:
+        with writing(self._engine) as connection:
+            return queue.claim(
+                connection,
+                worker=self._settings.worker_name,
+                now=database_now(connection),
+                lease=self._settings.lease,
+            )
+
+    def _supervise(self, claim: Claim) -> None:
+        supervisor = Supervisor(
+            claim,
+            engine=self._engine,
+            blobs=self._blobs,
+            settings=self._settings,
+            entry=self._entry,
+        )
+        self._supervisors[claim.slot.id] = supervisor
+        supervisor.start()

@@ -1,0 +1,150 @@
+"""Starting and ending a child interpreter."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from domain.control import Control, write_line
+
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+"""All that a child sees of its worker's environment: no URL, no token."""
+TAIL_LINES = 50
+ENTRY = ("-m", "worker.child")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a child is to do, as its command line says it."""
+
+    spec: Path
+    work: Path
+    data_root: Path
+    device: str
+    threads: int
+    lease: float
+    resume: bool = False
+    source: Path | None = None
+
+    def arguments(self) -> list[str]:
+        """Return the command line, without the pipes."""
+        told = {
+            "--spec": self.spec,
+            "--work": self.work,
+            "--data-root": self.data_root,
+            "--device": self.device,
+            "--threads": self.threads,
+            "--lease": self.lease,
+        }
+        flags = ["--resume"] if self.resume else []
+        source = ["--source", str(self.source)] if self.source else []
+        return [*(str(part) for pair in told.items() for part in pair), *flags, *source]
+
+
+class Child:
+    """A child interpreter in its own session, with its two pipes."""
+
+    def __init__(
+        self,
+        assignment: Assignment,
+        *,
+        folder: Path,
+        visible_gpus: str,
+        entry: tuple[str, ...] = ENTRY,
+    ) -> None:
+        """Start it in ``folder``. visible_gpus: CUDA_VISIBLE_DEVICES. entry: python's options."""
+        events_read, events_write = os.pipe()
+        control_read, control_write = os.pipe()
+        pipes = ["--events", str(events_write), "--control", str(control_read)]
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, *entry, *assignment.arguments(), *pipes],
+                cwd=folder,
+                env=environment(assignment, visible_gpus),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(events_write, control_read),
+                start_new_session=True,
+            )
+        finally:
+            os.close(events_write)
+            os.close(control_read)
+        self.events: BinaryIO = os.fdopen(events_read, "rb")
+        self._control = os.fdopen(control_write, "wb", buffering=0)
+        self._control_lock = threading.Lock()
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._reader = threading.Thread(target=self._read_output, daemon=True)
+        self._reader.start()
+
+    def _read_output(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.tail.append(line.decode(errors="replace").rstrip())
+
+    def tell(self, message: Control) -> None:
+        """Send a control line; a child that is gone does not hear it."""
+        with self._control_lock, contextlib.suppress(BrokenPipeError, ValueError):
+            self._control.write(write_line(message))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the child's whole process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+    def end(self, *, patience: float) -> int:
+        """Wait for the child, then for the rest of its group; kill what is left after a while.
+
+        Returns the exit status; negative is the number of the signal that ended it.
+        """
+        try:
+            self.process.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout=patience)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+        status = self.process.wait()
+        self.signal(signal.SIGKILL)
+        self._reader.join(timeout=patience)
+        with self._control_lock, contextlib.suppress(BrokenPipeError):
+            self._control.close()
+        self.events.close()
+        return status
+
+
+def environment(assignment: Assignment, visible_gpus: str) -> Mapping[str, str]:
+    """Return the child's whole environment. COVERAGE_* lets the tests measure it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in INHERITED or name.startswith("COVERAGE_")
+    }
+    threads = str(assignment.threads)
+    return {
+        **kept,
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "CUDA_VISIBLE_DEVICES": visible_gpus,
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
+
+
+def describe_exit(status: int) -> str:
+    """Say in words how a child ended."""
+    if status >= 0:
+        return f"the training process ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"the training process was ended by {name}"

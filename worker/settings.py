@@ -1,0 +1,75 @@
+"""Settings of a worker."""
+
+import os
+import shutil
+import socket
+import subprocess
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import Field
+
+from store.rows import SlotSpec
+from store.settings import StoreSettings
+
+
+class WorkerSettings(StoreSettings):
+    """Read from the environment when a worker starts."""
+
+    broker_url: str | None = None
+    """Redis or Valkey URL whose messages wake this worker; without one it polls."""
+    data: Path | None = None
+    """Data root that datasets are read from (default: `data` in the state folder)."""
+    worker_name: str = Field(default_factory=socket.gethostname, max_length=120)
+    """Name under which this worker registers; one worker a name."""
+    cpu_slots: int = Field(default=1, ge=0, le=256)
+    """Runs this host trains on its CPU at once."""
+    gpu_slots: int | None = Field(default=None, ge=0, le=64)
+    """GPUs offered, from device 0 on (default: as many as `nvidia-smi` shows)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads a run (default: cores divided by CPU slots)."""
+    poll_seconds: float = Field(default=2.0, gt=0)
+    """Longest time between two looks at the queue."""
+    lease_seconds: float = Field(default=60.0, gt=0)
+    """How long a run belongs to this worker without a renewal."""
+    renew_seconds: float = Field(default=10.0, gt=0)
+    """Time between renewals."""
+    max_attempts: int = Field(default=5, ge=1)
+    """Attempts after which a run that keeps being lost fails."""
+    stop_seconds: float = Field(default=30.0, gt=0)
+    """How long a stopping worker waits for its runs' checkpoints."""
+
+    @property
+    def data_root(self) -> Path:
+        """The data root, absolute."""
+        return (self.data or self.state_folder / "data").expanduser().resolve()
+
+    @property
+    def lease(self) -> timedelta:
+        """The lease as a duration."""
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def threads_per_run(self) -> int:
+        """CPU threads a run gets."""
+        return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.cpu_slots))
+
+    def slots(self) -> list[SlotSpec]:
+        """Return the slots this host offers."""
+        names = gpu_names()
+        wanted = len(names) if self.gpu_slots is None else self.gpu_slots
+        gpus = [names[i] if i < len(names) else f"GPU {i}" for i in range(wanted)]
+        return [
+            *(SlotSpec("gpu", i, name) for i, name in enumerate(gpus)),
+            *(SlotSpec("cpu", i, "CPU") for i in range(self.cpu_slots)),
+        ]
+
+
+def gpu_names() -> list[str]:
+    """Return the names of this host's NVIDIA GPUs; none where there is no driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.split("\n")[:-1] if done.returncode == 0 else []

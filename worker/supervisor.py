@@ -1,0 +1,333 @@
+"""Supervision of one attempt: stage, start, renew, record, conclude.
+
+One thread reads the child's events and records them; a second, with its own connection, renews the
+lease. The child is dead before the lease can pass to anyone else.
+"""
+
+import logging
+import shutil
+import signal
+import threading
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from domain.control import Renew, Stop, TakeCheckpoint
+from domain.errors import DiskFull, ExperimentError, Fenced, InvalidTransition, LabError
+from domain.events import Failed, Finished, read_frames
+from domain.presets import RUN_SPEC
+from domain.run_state import RunState
+from domain.spec import TrainSpec
+from store import artifacts, metrics, queue, runs
+from store.blobs import Blobs
+from store.engine import database_now, writing
+from store.rows import Claim
+from worker.database import Gone, is_outage, persist
+from worker.process import ENTRY, Assignment, Child, describe_exit
+from worker.recorder import Damaged, Recorder, failure
+from worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+MARGIN = 0.2
+"""Share of the lease before its end at which the child must be dead."""
+PATIENCE = 5.0
+"""Seconds a child gets to end by itself, and again after SIGTERM."""
+
+
+class Ending(Enum):
+    """Why this supervisor ends its child."""
+
+    NONE = "none"
+    CANCEL = "cancelled"
+    SHUTDOWN = "worker stopped"
+    LOST = "lease lost"
+
+
+class Supervisor(threading.Thread):
+    """Sees one claimed run through to the end of its attempt."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        engine: Engine,
+        blobs: Blobs,
+        settings: WorkerSettings,
+        entry: tuple[str, ...] = ENTRY,
+    ) -> None:
+        super().__init__(name=f"run-{claim.run.id}", daemon=True)
+        self.claim = claim
+        self._engine = engine
+        self._blobs = blobs
+        self._settings = settings
+        self._entry = entry
+        self._id, self._attempt = claim.run.id, claim.attempt
+        self._work = settings.state_folder / "work" / f"{self._id}-{self._attempt}"
+        self._recorder = Recorder(engine, blobs, self._id, self._attempt, self._work)
+        self._child: Child | None = None
+        self._ending = Ending.NONE
+        self._done = threading.Event()
+        self._look = threading.Event()
+        self._deadline = time.monotonic() + self._life
+
+    @property
+    def _life(self) -> float:
+        return self._settings.lease_seconds * (1 - MARGIN)
+
+    # -- asked from outside -------------------------------------------------------------------
+
+    def look_now(self) -> None:
+        """Renew at once: something may have changed, such as a wish to cancel."""
+        self._look.set()
+
+    def shut_down(self) -> None:
+        """Take a checkpoint, then give the run back to the queue."""
+        threading.Thread(target=self._shut_down, daemon=True).start()
+
+    def _shut_down(self) -> None:
+        before = self._recorder.checkpoints
+        until = time.monotonic() + self._settings.stop_seconds
+        if self._child is not None:
+            self._child.tell(TakeCheckpoint())
+        while (
+            self._recorder.checkpoints == before
+            and time.monotonic() < until
+            and not self._done.wait(0.05)
+        ):
+            pass
+        self._end(Ending.SHUTDOWN)
+
+    def _end(self, why: Ending) -> None:
+        if self._ending is Ending.NONE:
+            self._ending = why
+        if why is Ending.LOST:
+            self._recorder.give_up.set()
+        child = self._child
+        if child is None:
+            return
+        child.tell(Stop())
+        child.signal(signal.SIGKILL if why is Ending.LOST else signal.SIGTERM)
+        threading.Timer(PATIENCE, self._kill_if_alive, [child]).start()
+
+    def _kill_if_alive(self, child: Child) -> None:
+        if not self._done.is_set():
+            child.signal(signal.SIGKILL)
+
+    # -- the attempt --------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Run the attempt; whatever happens, its end is written or has passed to another."""
+        renewal = threading.Thread(target=self._keep_lease, name=f"lease-{self._id}", daemon=True)
+        renewal.start()
+        try:
+            verdict = self._attempt_it()
+            if verdict is not None and self._ending is not Ending.LOST:
+                self._write_verdict(*verdict)
+        except (Fenced, InvalidTransition):
+            log.info("run %s attempt %d belongs to another now", self._id, self._attempt)
+        except Gone:
+            log.warning("run %s attempt %d was given up: no database", self._id, self._attempt)
+        finally:
+            self._done.set()
+            self._look.set()
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def _attempt_it(self) -> tuple[RunState, str, dict[str, Any] | None] | None:
+        """Return (state, reason, failure), or None when a newer attempt decides."""
+        try:
+            assignment = self._stage()
+        except ExperimentError as error:
+            what = failure(error.failure_class, error.code, str(error))
+            return RunState.FAILED, str(error), what
+        except LabError as error:
+            if isinstance(error, Fenced):
+                raise
+            return RunState.FAILED, str(error), failure("spec", error.code, str(error))
+        slot = self.claim.slot
+        self._child = Child(
+            assignment,
+            folder=self._settings.state_folder,
+            visible_gpus=str(slot.ordinal) if slot.kind == "gpu" else "",
+            entry=self._entry,
+        )
+        if self._ending is not Ending.NONE:
+            self._end(self._ending)
+        log.info(
+            "run %s attempt %d started, pid %d", self._id, self._attempt, self._child.process.pid
+        )
+        problem = self._record_all(self._child)
+        status = self._child.end(patience=PATIENCE)
+        return self._judge(status, problem)
+
+    def _stage(self) -> Assignment:
+        """Lay out the work folder: spec, and the checkpoint to go on from.
+
+        Raises LabError when a checkpoint is missing or damaged.
+        """
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(parents=True)
+        run = self.claim.run
+        spec = RUN_SPEC.validate_python(run.spec)
+        spec_file = self._work / "spec.json"
+        spec_file.write_text(spec.model_dump_json())
+        source = None
+        if not isinstance(spec, TrainSpec):
+            source = self._fetch(spec.source.run, spec.source.weights, "source.safetensors")
+            if source is None:
+                raise ExperimentError(f"run {spec.source.run} has no {spec.source.weights} weights")
+        resume = self._stage_resume()
+        return Assignment(
+            spec=spec_file,
+            work=self._work,
+            data_root=self._settings.data_root,
+            device="cuda:0" if self.claim.slot.kind == "gpu" else "cpu",
+            threads=int((run.facts or {}).get("threads") or self._settings.threads_per_run),
+            lease=max(0.0, self._deadline - time.monotonic()),
+            resume=resume,
+            source=source,
+        )
+
+    def _stage_resume(self) -> bool:
+        """Fetch the last checkpoint, if any, and drop the metrics it will compute again."""
+        with writing(self._engine) as connection:
+            last = artifacts.checkpoint(connection, self._id, "last")
+        if last is not None:
+            self._fetch(self._id, "last", "checkpoints/last.safetensors")
+            self._fetch(self._id, "best", "checkpoints/best.safetensors")
+        step = 0 if last is None or last.step is None else last.step
+
+        def work(connection: Connection) -> None:
+            metrics.supersede(connection, self._id, self._attempt, from_step=step)
+
+        persist(self._engine, work, give_up=self._recorder.give_up)
+        return last is not None
+
+    def _fetch(self, run_id: str, role: str, name: str) -> Path | None:
+        with writing(self._engine) as connection:
+            row = artifacts.checkpoint(connection, run_id, role)
+        if row is None:
+            return None
+        target = self._work / name
+        self._blobs.fetch(row.key, target, sha256=row.sha256)
+        return target
+
+    def _record_all(self, child: Child) -> DiskFull | Damaged | None:
+        """Record events until the child says no more; return what stopped it earlier."""
+        try:
+            for event in read_frames(child.events):
+                self._recorder.record(event)
+        except (DiskFull, Damaged) as error:
+            child.signal(signal.SIGKILL)
+            return error
+        except (Fenced, Gone):
+            self._end(Ending.LOST)
+        except ValueError as error:
+            child.signal(signal.SIGKILL)
+            return Damaged(f"the training process wrote what is no event: {error}")
+        return None
+
+    def _judge(
+        self, status: int, problem: DiskFull | Damaged | None
+    ) -> tuple[RunState, str, dict[str, Any] | None]:
+        """Say what the attempt's end means for the run."""
+        outcome = self._recorder.outcome
+        if isinstance(problem, DiskFull):
+            what = failure(problem.failure_class, problem.code, str(problem))
+            return RunState.FAILED, str(problem), what
+        if isinstance(outcome, Finished) and status == 0 and problem is None:
+            return RunState.SUCCEEDED, "finished", None
+        if isinstance(outcome, Failed):
+            return RunState.FAILED, outcome.message, outcome.model_dump(exclude={"type"})
+        if self._ending is Ending.CANCEL:
+            return RunState.CANCELLED, "stopped on request", None
+        if self._ending is Ending.SHUTDOWN:
+            return RunState.QUEUED, f"{Ending.SHUTDOWN.value} after a checkpoint", None
+        reason = str(problem) if problem else describe_exit(status)
+        return RunState.QUEUED, reason, failure("infrastructure", "lost", reason)
+
+    def _write_verdict(self, state: RunState, reason: str, what: dict[str, Any] | None) -> None:
+        tail = list(self._child.tail) if self._child else []
+
+        def work(connection: Connection) -> None:
+            now = database_now(connection)
+            if state is RunState.QUEUED:
+                self._give_back(connection, reason, lost=what is not None)
+                return
+            if isinstance(self._recorder.outcome, Finished):
+                summary = self._recorder.outcome.summary
+                runs.record_summary(connection, self._id, self._attempt, summary)
+            runs.transition(
+                connection,
+                self._id,
+                to=state,
+                now=now,
+                reason=reason,
+                attempt=self._attempt,
+                actor=self._settings.worker_name,
+                columns={"failure": what} if what else {},
+            )
+
+        if tail and state is not RunState.SUCCEEDED:
+            self._recorder.lines([("error", line) for line in tail])
+        persist(self._engine, work, give_up=self._recorder.give_up)
+        log.info("run %s attempt %d: %s, %s", self._id, self._attempt, state, reason)
+
+    def _give_back(self, connection: Connection, reason: str, *, lost: bool) -> None:
+        now = database_now(connection)
+        if not lost:
+            queue.hand_back(connection, self._id, self._attempt, now=now, reason=reason)
+            return
+        queue.requeue(
+            connection,
+            self._id,
+            self._attempt,
+            now=now,
+            reason=reason,
+            max_attempts=self._settings.max_attempts,
+        )
+
+    # -- the lease ----------------------------------------------------------------------------
+
+    def _keep_lease(self) -> None:
+        """Renew until the attempt is over; end the child when the lease can no longer be held."""
+        while not self._done.is_set():
+            self._look.wait(min(self._settings.renew_seconds, self._left()))
+            self._look.clear()
+            if self._done.is_set():
+                return
+            try:
+                self._renew()
+            except Fenced:
+                self._end(Ending.LOST)
+                return
+            except DBAPIError as error:
+                if not is_outage(error):
+                    raise
+                log.warning("run %s: the lease could not be renewed", self._id)
+                self._done.wait(min(1.0, self._left()))
+            if self._left() <= 0:
+                self._end(Ending.LOST)
+                return
+
+    def _left(self) -> float:
+        return max(0.0, self._deadline - time.monotonic())
+
+    def _renew(self) -> None:
+        asked = time.monotonic()
+        with writing(self._engine) as connection:
+            beat = queue.renew(
+                connection,
+                self._id,
+                self._attempt,
+                now=database_now(connection),
+                lease=self._settings.lease,
+            )
+        self._deadline = asked + self._life
+        if self._child is not None:
+            self._child.tell(Renew(seconds=self._left()))
+        if beat.cancel_requested and self._ending is Ending.NONE:
+            self._end(Ending.CANCEL)
