@@ -1,0 +1,230 @@
+"""The lab's answers as values. A field that a newer lab adds is ignored."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import ConfigDict
+
+from domain.base import Model
+from domain.results import Evaluation
+from domain.run_state import RunState
+
+T = TypeVar("T")
+
+
+class Answer(Model):
+    """Base of every answer."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Run(Answer):
+    """A run."""
+
+    id: str
+    owner: str
+    experiment: str
+    kind: str
+    preset: str | None
+    name: str | None
+    tags: tuple[str, ...]
+    state: RunState
+    version: int
+    attempt: int
+    priority: int
+    seed: int
+    spec: Mapping[str, Any]
+    spec_sha256: str
+    progress: Mapping[str, Any] | None
+    summary: Mapping[str, Any] | None
+    facts: Mapping[str, Any] | None
+    failure: Mapping[str, Any] | None
+    """failure_class, code, message, traceback."""
+    submitted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    alive_at: datetime | None
+    advanced_at: datetime | None
+    worker: str | None
+    retry_of: str | None
+
+    @property
+    def title(self) -> str:
+        """What a person calls it: its name, else its preset, else its kind."""
+        return self.name or self.preset or self.kind
+
+
+class Items(Answer, Generic[T]):
+    """A list."""
+
+    items: tuple[T, ...]
+
+
+class RunPage(Items[Run]):
+    """A slice of the runs, newest first."""
+
+    next_cursor: str | None
+    """Give it as ``cursor`` for the next slice; None at the end."""
+
+
+class RunEvent(Answer):
+    """A change of state."""
+
+    id: int
+    at: datetime
+    source: RunState | None
+    target: RunState
+    attempt: int
+    reason: str
+    actor: str
+
+
+class LogLine(Answer):
+    """A line of a run's log."""
+
+    id: int
+    attempt: int
+    at: datetime
+    level: str
+    message: str
+
+
+class LogPage(Items[LogLine]):
+    """Log lines in order."""
+
+    next_after: int | None
+    """Give it as ``after`` for the lines that follow."""
+
+
+class Series(Answer):
+    """A metric at a glance."""
+
+    name: str
+    count: int
+    last: float
+    last_step: int
+    minimum: float
+    maximum: float
+
+
+class Points(Answer):
+    """A metric's points."""
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+class History(Answer):
+    """Series by name."""
+
+    series: Mapping[str, Points]
+
+
+class Artifact(Answer):
+    """A stored file."""
+
+    id: str
+    run_id: str
+    name: str
+    kind: str
+    role: str | None
+    """`last` or `best` for checkpoints."""
+    media_type: str
+    sha256: str
+    size: int
+    """Bytes."""
+    epoch: int | None
+    step: int | None
+    created_at: datetime
+
+
+class EvaluationAnswer(Answer):
+    """An evaluation with its audit."""
+
+    id: str
+    run_id: str
+    attempt: int
+    verdict: str
+    record: Evaluation
+    created_at: datetime
+
+
+class Position(Answer):
+    """Why a run waits."""
+
+    ahead: int
+    waits_for: str
+    estimated_start: datetime | None
+    basis: str
+
+
+class Queue(Answer):
+    """The queue in numbers."""
+
+    queued: int
+    running: int
+    cancelling: int
+    cpu_slots: int
+    cpu_busy: int
+    gpu_slots: int
+    gpu_busy: int
+
+
+class Slot(Answer):
+    """A place where one run fits."""
+
+    kind: str
+    ordinal: int
+    device_name: str
+    run_id: str | None
+    unconfirmed: bool = False
+
+
+class Worker(Answer):
+    """A host's worker."""
+
+    name: str
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+    slots: tuple[Slot, ...]
+
+
+class Catalog(Answer):
+    """What a spec may name."""
+
+    datasets: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, Mapping[str, Any]]
+    presets: Mapping[str, str]
+
+
+class User(Answer):
+    """A user."""
+
+    name: str
+    role: str
+
+
+class IssuedToken(Answer):
+    """A new token; its secret is told this once."""
+
+    secret: str
+    user: str
+    label: str
+
+
+class Token(Answer):
+    """A token without its secret."""
+
+    id: str
+    user_name: str
+    label: str
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class Evaluations(Items[EvaluationAnswer]):
+    """A run's evaluations."""

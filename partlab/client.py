@@ -1,0 +1,349 @@
+"""The lab from Python.
+
+::
+
+    from partlab import Client
+
+    with Client.from_environment() as lab:
+        run = lab.submit({"preset": "part++", "data": {"dataset": "digits"}})
+        for news in lab.follow(run.id):
+            print(news)
+        print(lab.evaluations(run.id)[-1].record.worst_case.accuracy)
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pydantic import ValidationError
+
+from domain.ids import ID_PATTERN
+from domain.run_state import RunState
+from partlab import downloads
+from partlab.answers import (
+    Answer,
+    Artifact,
+    Catalog,
+    EvaluationAnswer,
+    History,
+    IssuedToken,
+    Items,
+    LogPage,
+    Points,
+    Position,
+    Queue,
+    Run,
+    RunEvent,
+    RunPage,
+    Series,
+    Token,
+    User,
+    Worker,
+)
+from partlab.credentials import find_credentials
+from partlab.errors import ClientError, Unreachable, UsageError
+from partlab.news import Ended, News, news_of, server_events
+from partlab.transport import Patience, Transport, json_object, may_return, shaped
+
+A = TypeVar("A", bound=Answer)
+
+SERIES_A_REQUEST = 64
+"""Names the lab takes in one request for histories."""
+STREAM_SILENCE = 45.0
+"""Seconds; the lab sends a comment every fifteen."""
+LONG_POLL = 25.0
+
+
+class Client:
+    """One lab, as one user. Every method raises a :class:`partlab.errors.ClientError`.
+
+    Reads and submissions are repeated while the lab restarts; a submission carries an
+    Idempotency-Key, so that it queues one run however often it is sent.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        timeout: float = 30.0,
+        patience: Patience | None = None,
+    ) -> None:
+        self._transport = Transport(url, token, timeout=timeout, patience=patience or Patience())
+
+    @classmethod
+    def from_environment(cls, state: Path | None = None) -> Self:
+        """Return a client of the lab this shell means; see :mod:`partlab.credentials`."""
+        found = find_credentials(state)
+        return cls(found.url, found.token)
+
+    @property
+    def url(self) -> str:
+        """The lab's address."""
+        return self._transport.url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    # Runs
+
+    def submit(self, spec: Mapping[str, Any], *, idempotency_key: str | None = None) -> Run:
+        """Queue a run.
+
+        spec: the submission; a preset and the dataset's defaults complete it.
+        idempotency_key: the same key and spec return the same run again; made up if None.
+
+        Raises SpecRefused with the wrong fields.
+        """
+        key = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        answer = self._transport.send("POST", "/runs", body=spec, headers=key, repeatable=True)
+        return shaped(answer, Run)
+
+    def expand(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the whole spec a submission stands for. Raises SpecRefused."""
+        return json_object(
+            self._transport.send("POST", "/specs/expand", body=spec, repeatable=True)
+        )
+
+    def get(self, run_id: str) -> Run:
+        """Return a run. Raises NoSuchThing."""
+        return self._transport.get(f"/runs/{_segment(run_id)}", Run)
+
+    def wait(self, run_id: str, *, timeout: float | None = None) -> Run:
+        """Return the run once it has ended.
+
+        timeout: seconds after which it is returned as it is; None waits as long as it takes.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        run = self.get(run_id)
+        while not run.state.is_terminal:
+            left = LONG_POLL if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                break
+            run = self._changed(run, min(LONG_POLL, left))
+        return run
+
+    def _changed(self, run: Run, seconds: float) -> Run:
+        answer = self._transport.send(
+            "GET",
+            f"/runs/{run.id}",
+            query={"wait": seconds},
+            headers={"If-None-Match": f'"{run.version}"'},
+            repeatable=True,
+            timeout=seconds + 15,
+        )
+        return run if answer.status_code == 304 else shaped(answer, Run)
+
+    def page(
+        self,
+        *,
+        states: Sequence[RunState] = (),
+        experiment: str | None = None,
+        owner: str | None = None,
+        text: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> RunPage:
+        """Return a slice of the runs, newest first. ``text``: part of an id or name."""
+        return self._transport.get(
+            "/runs",
+            RunPage,
+            state=tuple(states),
+            experiment=experiment,
+            owner=owner,
+            q=text,
+            cursor=cursor,
+            limit=limit,
+        )
+
+    def runs(self, **filters: Any) -> Iterator[Run]:  # noqa: ANN401 - those of `page`
+        """Yield every run that :meth:`page` would list, newest first."""
+        cursor: str | None = None
+        while True:
+            found = self.page(**filters, cursor=cursor)
+            yield from found.items
+            cursor = found.next_cursor
+            if cursor is None:
+                return
+
+    def resolve(self, name: str) -> str:
+        """Return the id that ``name`` means.
+
+        name: an id, its beginning or its end if only one run has it, or ``latest``: one's newest.
+
+        Raises UsageError.
+        """
+        if name == "latest":
+            newest = self.page(owner=self.me().name, limit=1).items
+            if not newest:
+                raise UsageError("You have no run yet; start one with `part submit`.")
+            return newest[0].id
+        if re.fullmatch(ID_PATTERN, name):
+            return name
+        return self._only_one(name)
+
+    def _only_one(self, name: str) -> str:
+        text = name.lower()
+        if not text:
+            raise UsageError("Name a run: its id, a part of it, or `latest`.")
+        found = [
+            r.id
+            for r in self.page(text=text, limit=200).items
+            if r.id.startswith(text) or r.id.endswith(text)
+        ]
+        if len(found) > 1:
+            some = ", ".join(found[:4]) + (", …" if len(found) > 4 else "")
+            raise UsageError(f"{name!r} may be any of {len(found)} runs: {some}. Write more of it.")
+        if not found:
+            raise UsageError(f"No run's id begins or ends with {name!r}; `part ls` lists them.")
+        return found[0]
+
+    def cancel(self, run_id: str) -> Run:
+        """Cancel a queued run; ask a running one to stop. Raises Contradiction if it is over."""
+        return shaped(self._transport.send("POST", f"/runs/{_segment(run_id)}/cancel"), Run)
+
+    def retry(self, run_id: str) -> Run:
+        """Queue a new run with the spec of one that is over. Raises Contradiction if it is not."""
+        return shaped(self._transport.send("POST", f"/runs/{_segment(run_id)}/retry"), Run)
+
+    def position(self, run_id: str) -> Position:
+        """Say why a run waits."""
+        return self._transport.get(f"/runs/{_segment(run_id)}/position", Position)
+
+    # What happens in a run
+
+    def follow(self, run_id: str) -> Iterator[News]:
+        """Yield what happens to a run, from its last log lines on, until it has ended.
+
+        A lost connection is opened again and nothing is told twice. Raises Unreachable when the
+        lab stays away.
+        """
+        last: str | None = None
+        failures = 0
+        while True:
+            try:
+                for identifier, news in self._listen(run_id, last):
+                    last, failures = identifier or last, 0
+                    yield news
+                    if isinstance(news, Ended):
+                        return
+            except ClientError as error:
+                failures += 1
+                if failures >= self._transport.patience.attempts or not may_return(error):
+                    raise
+            self._transport.patience.pause(failures)
+
+    def _listen(self, run_id: str, last: str | None) -> Iterator[tuple[str | None, News]]:
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
+        path = f"/runs/{_segment(run_id)}/stream"
+        with self._transport.stream(path, headers, silence=STREAM_SILENCE) as response:
+            for event in server_events(response.iter_lines()):
+                try:
+                    news = news_of(event)
+                except ValidationError as error:
+                    raise Unreachable(f"{self.url} speaks another version of PART Lab.") from error
+                if news is not None:
+                    yield event.id, news
+
+    def events(self, run_id: str, *, after: int = 0) -> tuple[RunEvent, ...]:
+        """Return a run's changes of state, oldest first."""
+        path = f"/runs/{_segment(run_id)}/events"
+        return self._transport.get(path, Items[RunEvent], after=after).items
+
+    def logs(self, run_id: str, *, after: int | None = None, limit: int = 500) -> LogPage:
+        """Return the last lines of a run's log, or those after an id."""
+        path = f"/runs/{_segment(run_id)}/logs"
+        return self._transport.get(path, LogPage, after=after, limit=limit)
+
+    def metrics(self, run_id: str) -> tuple[Series, ...]:
+        """Return a run's series at a glance."""
+        return self._list(f"/runs/{_segment(run_id)}/metrics", Series)
+
+    def history(
+        self, run_id: str, names: Sequence[str], *, max_points: int = 1000
+    ) -> Mapping[str, Points]:
+        """Return the points of series; where there are more, spikes are kept."""
+        path = f"/runs/{_segment(run_id)}/metrics/history"
+        found: dict[str, Points] = {}
+        for start in range(0, len(names), SERIES_A_REQUEST):
+            some = tuple(names[start : start + SERIES_A_REQUEST])
+            found |= self._transport.get(path, History, name=some, max_points=max_points).series
+        return found
+
+    def evaluations(self, run_id: str) -> tuple[EvaluationAnswer, ...]:
+        """Return a run's evaluations with their audits."""
+        return self._list(f"/runs/{_segment(run_id)}/evaluations", EvaluationAnswer)
+
+    def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
+        """Return a run's files."""
+        return self._list(f"/runs/{_segment(run_id)}/artifacts", Artifact)
+
+    def download(
+        self, artifact: Artifact, folder: Path, *, report: downloads.Report | None = None
+    ) -> Path:
+        """Fetch a file below ``folder``, under its own name, and return where it is.
+
+        report: told the number of bytes that are there.
+
+        Raises DigestMismatch.
+        """
+        target = downloads.target_of(artifact, folder)
+        return downloads.fetch(self._transport, artifact, target, report=report)
+
+    # The lab
+
+    def queue(self) -> Queue:
+        """Return the queue in numbers."""
+        return self._transport.get("/queue", Queue)
+
+    def workers(self) -> tuple[Worker, ...]:
+        """Return the workers and what occupies them."""
+        return self._list("/workers", Worker)
+
+    def catalog(self) -> Catalog:
+        """Return what a spec may name."""
+        return self._transport.get("/catalog", Catalog)
+
+    def me(self) -> User:
+        """Return whose token this is. Raises NotSignedIn."""
+        return self._transport.get("/me", User)
+
+    # Administration
+
+    def create_user(self, name: str, role: str = "member") -> User:
+        """Add a user. Raises NotAllowed, Contradiction."""
+        body = {"name": name, "role": role}
+        return shaped(self._transport.send("POST", "/users", body=body), User)
+
+    def issue_token(self, user: str, *, label: str = "token") -> IssuedToken:
+        """Issue a token. Raises NotAllowed, NoSuchThing."""
+        body = {"user": user, "label": label}
+        return shaped(self._transport.send("POST", "/tokens", body=body), IssuedToken)
+
+    def tokens(self) -> tuple[Token, ...]:
+        """Return every token without its secret. Raises NotAllowed."""
+        return self._list("/tokens", Token)
+
+    def revoke_token(self, token_id: str) -> None:
+        """End a token. Raises NotAllowed, NoSuchThing."""
+        self._transport.send("DELETE", f"/tokens/{_segment(token_id)}")
+
+    def _list(self, path: str, shape: type[A]) -> tuple[A, ...]:
+        return self._transport.get(path, Items[shape]).items  # type: ignore[valid-type]
+
+
+def _segment(identifier: str) -> str:
+    """Refuse what is no id before it becomes part of a path."""
+    if not re.fullmatch(ID_PATTERN, identifier):
+        raise UsageError(f"{identifier!r} is no id; ids have 18 letters and digits.")
+    return identifier

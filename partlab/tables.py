@@ -1,0 +1,320 @@
+"""What the lab knows, as tables."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from domain.results import AttackResult, AuditCheck, AuditReport, Evaluation
+from domain.run_state import RunState
+from domain.units import format_radius
+from partlab import figures
+from partlab.answers import (
+    Artifact,
+    Catalog,
+    EvaluationAnswer,
+    Points,
+    Queue,
+    Run,
+    RunEvent,
+    Series,
+    Worker,
+)
+from partlab.sparkline import ASCII_BARS, BARS, sparkline
+from partlab.terminal import can_draw
+
+STATE_STYLE: Mapping[RunState, str] = {
+    RunState.QUEUED: "yellow",
+    RunState.RUNNING: "cyan",
+    RunState.CANCELLING: "magenta",
+    RunState.SUCCEEDED: "green",
+    RunState.FAILED: "bold red",
+    RunState.CANCELLED: "magenta",
+}
+VERDICT_STYLE: Mapping[str, str] = {
+    "sound": "bold green",
+    "suspicious": "bold yellow",
+    "broken": "bold red",
+    "incomplete": "bold yellow",
+}
+
+
+def table(out: Console, *columns: str, right: Sequence[str] = ()) -> Table:
+    """Return an empty table: ruled in a window, bare columns in a pipe."""
+    ruled = out.is_terminal and can_draw(out)
+    made = Table(
+        box=box.SIMPLE_HEAD if ruled else None,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    for column in columns:
+        # A cut id, name or figure is worth nothing: rows fold, columns that align do not.
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, RenderableType]]) -> Table:
+    """Return names and values in two columns."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(name, value)
+    return made
+
+
+def state_text(state: RunState) -> Text:
+    """Return a state in its colour."""
+    return Text(state.value, style=STATE_STYLE[state])
+
+
+def progress_line(progress: Mapping[str, Any] | None) -> str:
+    """Say how far a run is: phase, epoch, count, throughput."""
+    if not progress or "phase" not in progress:
+        return ""
+    parts = [f"{progress['phase']} {progress.get('done', 0)}/{progress.get('total', 0)}"]
+    if progress.get("epoch") is not None and progress.get("epochs"):
+        parts.append(f"epoch {progress['epoch']}/{progress['epochs']}")
+    if progress.get("detail"):
+        parts.append(str(progress["detail"]))
+    if isinstance(rate := progress.get("images_per_second"), int | float):
+        parts.append(f"{rate:,.0f} images/s")
+    return ", ".join(parts)
+
+
+def _share(summary: Mapping[str, Any] | None, key: str) -> str:
+    value = (summary or {}).get(key)
+    return figures.percent(value) if isinstance(value, int | float) else ""
+
+
+def _verdict(summary: Mapping[str, Any] | None) -> Text:
+    verdict = str((summary or {}).get("verdict") or "")
+    return Text(verdict, style=VERDICT_STYLE.get(verdict, ""))
+
+
+def runs(out: Console, found: Sequence[Run]) -> RenderableType:
+    """List runs."""
+    made = table(
+        out, "run", "state", "what", "data", "clean", "worst case", "verdict", "owner", "submitted"
+    )
+    now = datetime.now(UTC)
+    for run in found:
+        made.add_row(
+            run.id,
+            state_text(run.state),
+            Text(run.title),
+            Text(str(run.spec.get("data", {}).get("dataset", ""))),
+            _share(run.summary, "clean_accuracy"),
+            _share(run.summary, "worst_case_robust_accuracy"),
+            _verdict(run.summary),
+            Text(run.owner),
+            figures.age(run.submitted_at, now),
+        )
+    return made
+
+
+def run_facts(run: Run) -> RenderableType:
+    """Describe a run."""
+    pairs: list[tuple[str, RenderableType]] = [
+        ("run", Text(run.id, style="bold")),
+        ("state", _state_with_progress(run)),
+        ("what", Text(_what(run))),
+        ("data", Text(_data(run.spec))),
+        ("seed", str(run.seed)),
+        ("owner", Text(f"{run.owner}, experiment {run.experiment}")),
+        ("submitted", figures.moment(run.submitted_at)),
+    ]
+    if run.tags:
+        pairs.append(("tags", Text(", ".join(run.tags))))
+    if run.started_at is not None:
+        pairs.append(("started", Text(_started(run))))
+    if run.finished_at is not None:
+        pairs.append(("finished", Text(_finished(run))))
+    if run.retry_of is not None:
+        pairs.append(("retry of", run.retry_of))
+    if run.failure is not None:
+        pairs.append(("failure", failure_text(run)))
+    return facts(pairs)
+
+
+def _state_with_progress(run: Run) -> Text:
+    text = state_text(run.state)
+    line = "" if run.state.is_terminal else progress_line(run.progress)
+    return text.append(f"  {line}", style="default") if line else text
+
+
+def _what(run: Run) -> str:
+    model = run.spec.get("model", {}).get("name", "")
+    return f"{run.title} ({run.preset or run.kind}, {model})"
+
+
+def _data(spec: Mapping[str, Any]) -> str:
+    data = spec.get("data", {})
+    return str(data.get("folder") or data.get("dataset", ""))
+
+
+def _started(run: Run) -> str:
+    on = f" on {run.worker}" if run.worker else ""
+    again = f", attempt {run.attempt}" if run.attempt > 1 else ""
+    return figures.moment(run.started_at) + on + again
+
+
+def _finished(run: Run) -> str:
+    text = figures.moment(run.finished_at)
+    if run.started_at is None or run.finished_at is None:
+        return text
+    return f"{text}, after {figures.duration((run.finished_at - run.started_at).total_seconds())}"
+
+
+def failure_text(run: Run) -> Text:
+    """Say why a run failed."""
+    failure = run.failure or {}
+    kind = str(failure.get("failure_class") or failure.get("code") or "unknown")
+    return Text.assemble((f"{kind}: ", "bold red"), str(failure.get("message") or "no message"))
+
+
+def results(out: Console, evaluation: Evaluation) -> RenderableType:
+    """Show accuracy under each attack with its interval, then the audit's verdict."""
+    made = table(
+        out, "attack", "accuracy", "95 % interval", "n", "radius", right=("accuracy", "n", "radius")
+    )
+    for result in evaluation.results:
+        made.add_row(*_result(result))
+    made.add_row(*_result(evaluation.worst_case), style="bold")
+    weights = f"{evaluation.weights} weights" + (", averaged" if evaluation.averaged else "")
+    title = Text(f"{weights}, sha256 {evaluation.model_sha256[:12]}…", style="dim")
+    return Group(made, title, audit(evaluation.audit))
+
+
+def _result(result: AttackResult) -> tuple[str, ...]:
+    return (
+        result.label,
+        figures.percent(result.accuracy),
+        figures.interval(result.interval),
+        str(result.n),
+        "–" if result.threat is None else format_radius(result.threat.epsilon),
+    )
+
+
+def audit(report: AuditReport) -> RenderableType:
+    """Show the verdict and every check that fails."""
+    failing = [check for check in report.checks if check.outcome == "fails"]
+    held = sum(check.outcome == "holds" for check in report.checks)
+    verdict = Text.assemble(
+        "audit: ",
+        (report.verdict, VERDICT_STYLE[report.verdict]),
+        f" ({held} of {held + len(failing)} checks hold)",
+    )
+    return Group(verdict, *(_failing(check) for check in failing))
+
+
+def _failing(check: AuditCheck) -> Text:
+    return Text.assemble(
+        ("  fails ", VERDICT_STYLE[check.severity]),
+        (check.name, "bold"),
+        f" ({check.severity}): {check.detail}",
+        f" — {check.advice}" if check.advice else "",
+    )
+
+
+def evaluations(out: Console, found: Sequence[EvaluationAnswer]) -> RenderableType:
+    """Show every evaluation of a run."""
+    return Group(*(results(out, one.record) for one in found))
+
+
+def artifacts(out: Console, found: Sequence[Artifact]) -> RenderableType:
+    """List a run's files."""
+    made = table(out, "file", "kind", "size", "sha256", right=("size",))
+    for one in found:
+        kind = f"{one.kind} ({one.role})" if one.role else one.kind
+        made.add_row(Text(one.name), kind, figures.size(one.size), one.sha256[:12] + "…")
+    return made
+
+
+def events(out: Console, found: Sequence[RunEvent]) -> RenderableType:
+    """List a run's changes of state."""
+    made = table(out, "when", "state", "attempt", "why", right=("attempt",))
+    for one in found:
+        why = f"{one.reason} ({one.actor})" if one.actor else one.reason
+        made.add_row(figures.moment(one.at), state_text(one.target), str(one.attempt), Text(why))
+    return made
+
+
+def metrics(out: Console, found: Sequence[Series], history: Mapping[str, Points]) -> RenderableType:
+    """Show each series: last value, range and course."""
+    bars = BARS if can_draw(out) else ASCII_BARS
+    made = table(
+        out,
+        "series",
+        "last",
+        "at step",
+        "lowest",
+        "highest",
+        "points",
+        "course",
+        right=("last", "at step", "lowest", "highest", "points"),
+    )
+    for one in found:
+        points = history.get(one.name)
+        made.add_row(
+            Text(one.name),
+            figures.number(one.last),
+            str(one.last_step),
+            figures.number(one.minimum),
+            figures.number(one.maximum),
+            str(one.count),
+            sparkline(points.values, bars=bars) if points else "",
+        )
+    return made
+
+
+def queue(found: Queue) -> RenderableType:
+    """Show the queue in numbers."""
+    gpu = f"{found.gpu_busy} of {found.gpu_slots} busy" if found.gpu_slots else "none"
+    return facts(
+        [
+            ("waiting", str(found.queued)),
+            ("running", str(found.running)),
+            ("being cancelled", str(found.cancelling)),
+            ("CPU slots", f"{found.cpu_busy} of {found.cpu_slots} busy"),
+            ("GPU slots", gpu),
+        ]
+    )
+
+
+def workers(out: Console, found: Sequence[Worker]) -> RenderableType:
+    """List workers and what occupies them."""
+    now = datetime.now(UTC)
+    made = table(out, "worker", "host", "slot", "device", "run", "seen")
+    for worker in found:
+        for slot in worker.slots:
+            made.add_row(
+                Text(worker.name),
+                Text(worker.host),
+                f"{slot.kind} {slot.ordinal}",
+                Text(slot.device_name),
+                slot.run_id or ("unconfirmed" if slot.unconfirmed else "free"),
+                figures.age(worker.seen_at, now),
+            )
+    return made
+
+
+def catalog(out: Console, found: Catalog) -> RenderableType:
+    """Show what a spec may name."""
+    presets, data, models = (
+        table(out, "preset", ""),
+        table(out, "dataset", "", "radius"),
+        table(out, "model", ""),
+    )
+    for name, text in found.presets.items():
+        presets.add_row(name, Text(text))
+    for name, about in found.datasets.items():
+        data.add_row(name, Text(str(about.get("title", ""))), str(about.get("epsilon", "")))
+    for name, about in found.models.items():
+        models.add_row(name, Text(str(about.get("title", ""))))
+    return Group(presets, "", data, "", models)

@@ -1,0 +1,206 @@
+"""Requests that survive a restart of the lab, and answers that are values or typed errors."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import ValidationError
+
+from domain.errors import FieldError
+from partlab.answers import Answer
+from partlab.errors import ClientError, Overloaded, Refused, Unreachable, UsageError, refusal
+
+A = TypeVar("A", bound=Answer)
+
+PREFIX = "/api/v1"
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+JSON = {"Content-Type": "application/json"}
+AGAIN = frozenset({429, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request that may be repeated is repeated."""
+
+    attempts: int = 6
+    first_pause: float = 0.25
+    """Seconds; doubled each time."""
+    longest_pause: float = 4.0
+    sleep: Callable[[float], None] = time.sleep
+
+    def pause(self, attempt: int, asked: str | None = None) -> None:
+        """Wait before another attempt; ``asked`` is the lab's Retry-After, in seconds."""
+        seconds = min(self.longest_pause, self.first_pause * 2**attempt)
+        if asked is not None and asked.isdecimal():
+            seconds = min(30.0, float(asked))
+        self.sleep(seconds)
+
+
+class Transport:
+    """One connection pool to one lab."""
+
+    def __init__(self, url: str, token: str | None, *, timeout: float, patience: Patience) -> None:
+        self.url = url.rstrip("/")
+        self.patience = patience
+        parts = urlsplit(self.url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise Unreachable(f"{url!r} is no address of a lab; write http://host:port.")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout,
+            # A proxy of the environment has no business on the way to this very machine.
+            trust_env=parts.hostname not in LOOPBACK,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, shape: type[A], **query: object) -> A:
+        """Return the answer to a GET. Raises ClientError."""
+        return shaped(self.send("GET", path, query=query, repeatable=True), shape)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = False,
+        timeout: float | None = None,
+    ) -> httpx.Response:
+        """Return a good response; repeat the request while that is safe and may help.
+
+        repeatable: whether doing it twice is the same as doing it once.
+
+        Raises Refused, Unreachable.
+        """
+        request = self._http.build_request(
+            method,
+            PREFIX + path,
+            params=httpx.QueryParams(_query(query or {})),
+            content=None if body is None else _encoded(body),
+            headers={**({} if body is None else JSON), **(headers or {})},
+            timeout=self._http.timeout if timeout is None else timeout,
+        )
+        attempt = 0
+        while True:
+            last = attempt + 1 >= self.patience.attempts
+            try:
+                response = self._http.send(request)
+            except httpx.TransportError as error:
+                # What never left this machine may always be said again.
+                if last or not (repeatable or isinstance(error, httpx.ConnectError)):
+                    raise self.unreachable(error) from error
+                self.patience.pause(attempt)
+            else:
+                if last or not repeatable or response.status_code not in AGAIN:
+                    return accepted(response)
+                self.patience.pause(attempt, response.headers.get("retry-after"))
+            attempt += 1
+
+    @contextmanager
+    def stream(
+        self, path: str, headers: Mapping[str, str], *, silence: float
+    ) -> Iterator[httpx.Response]:
+        """Open a response to be read as it comes.
+
+        silence: seconds without a byte after which the connection counts as lost.
+
+        Raises Refused, Unreachable.
+        """
+        timeout = httpx.Timeout(10.0, read=silence)
+        try:
+            with self._http.stream(
+                "GET", PREFIX + path, headers=dict(headers), timeout=timeout
+            ) as response:
+                if response.status_code >= 400:
+                    response.read()
+                accepted(response)
+                yield response
+        except httpx.TransportError as error:
+            raise self.unreachable(error) from error
+
+    def unreachable(self, error: httpx.TransportError) -> Unreachable:
+        """Return what to tell a person when nothing answers."""
+        if isinstance(error, httpx.TimeoutException):
+            return Unreachable(f"The lab at {self.url} does not answer in time.")
+        return Unreachable(
+            f"No lab answers at {self.url} ({error}). Start one here with `part up`, or name "
+            "another with PART_URL or `part login`."
+        )
+
+
+def _encoded(body: object) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"This cannot be sent as JSON: {error}.") from error
+
+
+def _query(given: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Spell query parameters; None is left out, a tuple is repeated."""
+    pairs: list[tuple[str, str]] = []
+    for name, value in given.items():
+        several = value if isinstance(value, tuple | list) else (value,)
+        pairs += [(name, str(one)) for one in several if one is not None]
+    return tuple(pairs)
+
+
+def accepted(response: httpx.Response) -> httpx.Response:
+    """Return a good response. Raises Refused with the problem's fields."""
+    if response.status_code < 300 or response.status_code == 304:
+        return response
+    body = _json_object(response)
+    if "code" not in body and not response.is_server_error and response.status_code != 429:
+        raise _stranger(response)
+    errors = [FieldError(str(e["pointer"]), str(e["detail"])) for e in body.get("errors", ())]
+    detail = str(body.get("detail") or f"HTTP {response.status_code} {response.reason_phrase}")
+    raise refusal(response.status_code, str(body.get("code", "http")), detail, errors)
+
+
+def shaped(response: httpx.Response, shape: type[A]) -> A:
+    """Read an answer. Raises Unreachable if it is not a lab's."""
+    try:
+        return shape.model_validate_json(response.content)
+    except ValidationError as error:
+        raise _stranger(response) from error
+
+
+def json_object(response: httpx.Response) -> Mapping[str, Any]:
+    """Return the answer as it is. Raises Unreachable if it is no object."""
+    body = _json_object(response)
+    if not body:
+        raise _stranger(response)
+    return body
+
+
+def _json_object(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _stranger(response: httpx.Response) -> Unreachable:
+    base = f"{response.url.scheme}://{response.url.netloc.decode()}"
+    return Unreachable(
+        f"{base} does not answer like a PART Lab of this version "
+        f"(HTTP {response.status_code} on {response.url.path}). Check the address."
+    )
+
+
+def may_return(error: ClientError) -> bool:
+    """Whether a lost connection is worth another try."""
+    return isinstance(error, Unreachable | Overloaded) and not (
+        isinstance(error, Refused) and error.status not in AGAIN
+    )
