@@ -180,10 +180,8 @@ def main(arguments: list[str]) -> int:
     leash = Leash(os.fdopen(options.control, "rb"), options.lease)
     leash.attach()
     throttle, failed = Throttle(), False
-    with (
-        os.fdopen(options.events, "wb") as stream,
-        contextlib.closing(events(options, leash)) as said,
-    ):  # type: ignore[type-var]
+    said = events(options, leash)
+    with os.fdopen(options.events, "wb") as stream, contextlib.closing(said):
         for event in said:
             if leash.stopped.is_set():
                 return EXIT_STOPPED

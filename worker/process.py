@@ -86,8 +86,9 @@ class Child:
 
     def _read_output(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.tail.append(line.decode(errors="replace").rstrip())
+        with self.process.stdout as stream:
+            for line in stream:
+                self.tail.append(line.decode(errors="replace").rstrip())
 
     def tell(self, message: Control) -> None:
         """Send a control line; a child that is gone does not hear it."""

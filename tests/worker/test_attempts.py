@@ -1,0 +1,159 @@
+"""One run after another through real children, on both databases where the database matters."""
+
+import os
+import signal
+
+import pytest
+
+from domain.run_state import RunState
+from store import artifacts, evaluations, history, logs, metrics, queue, runs
+from store.engine import reading, writing
+from tests.store.databases import NOW
+from tests.worker.lab import TINY, at_step, ended, look, submit, until, weights, working
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory):
+    return tmp_path_factory.mktemp("worker-state")
+
+
+def child_pids() -> list[int]:
+    """Process ids of this test process's training children."""
+    found = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as stream:  # noqa: PTH123
+                command = stream.read()
+            with open(f"/proc/{entry}/stat") as stream:  # noqa: PTH123
+                parent = int(stream.read().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if b"worker.child" in command and parent == os.getpid():
+            found.append(int(entry))
+    return found
+
+
+def test_a_run_goes_the_whole_way(engine, state):
+    with working(engine, state):
+        run_id = submit(engine)
+        row = ended(engine, run_id)
+    assert row.state is RunState.SUCCEEDED, row.failure
+    assert row.attempt == 1
+    assert row.summary["verdict"] == "incomplete"
+    assert row.facts["threads"] == 1
+    with reading(engine) as connection:
+        names = {a.name for a in artifacts.listing(connection, run_id)}
+        (evaluation,) = evaluations.listing(connection, run_id)
+        steps, losses = metrics.history(connection, run_id, "train/loss")
+        lines = logs.tail(connection, run_id)
+        states = [e.target for e in history.events(connection, run_id)]
+        slot = queue.all_workers(connection)[0].slots[0]
+    assert names == {
+        "checkpoints/last.safetensors",
+        "checkpoints/best.safetensors",
+        "evaluation/outcomes.safetensors",
+        "evaluation/evidence.safetensors",
+        "figures/budget.png",
+        "weights/final.safetensors",
+    }
+    assert evaluation.verdict == "incomplete"
+    assert steps == [0, 10]
+    assert all(loss > 0 for loss in losses)
+    assert any("incomplete" in line.message for line in lines)
+    assert states == ["queued", "running", "succeeded"]
+    assert slot.run_id is None
+    assert not list((state / "work").iterdir()), "the work folder is left behind"
+
+
+def test_a_killed_child_is_resumed_to_the_same_bits(engine, state):
+    """Done-when 4: SIGKILL in mid-training, equal sha256 of the final weights."""
+    body = {**TINY, "training": {"epochs": 8, "batch_size": 64}}
+    with working(engine, state):
+        undisturbed = submit(engine, body)
+        assert ended(engine, undisturbed).state is RunState.SUCCEEDED
+        killed = submit(engine, body)
+        for step in (10, 22):
+            until(at_step(engine, killed, step))
+            (pid,) = child_pids()
+            os.kill(pid, signal.SIGKILL)
+            until(lambda pid=pid: pid not in child_pids())
+        row = ended(engine, killed)
+    assert row.state is RunState.SUCCEEDED, row.failure
+    assert row.attempt == 3
+    assert weights(engine, killed) == weights(engine, undisturbed)
+    with reading(engine) as connection:
+        resumed = [r.message for r in logs.tail(connection, killed) if "resumed" in r.message]
+        series = [
+            {s.name: metrics.history(connection, r, s.name) for s in metrics.summary(connection, r)}
+            for r in (undisturbed, killed)
+        ]
+        reasons = [e.reason for e in history.events(connection, killed)]
+    assert len(resumed) == 2
+    assert series[0] == series[1], "metrics have gaps or doubles"
+    assert sum("SIGKILL" in reason for reason in reasons) == 2
+
+
+def test_a_wish_to_cancel_is_granted(sqlite_engine, state):
+    engine = sqlite_engine
+    with working(engine, state):
+        run_id = submit(engine, {**TINY, "training": {"epochs": 500, "batch_size": 64}})
+        until(at_step(engine, run_id, 4))
+        with writing(engine) as connection:
+            runs.request_cancel(connection, run_id, now=NOW, actor="ada")
+        row = ended(engine, run_id)
+        until(lambda: child_pids() == [])
+    assert row.state is RunState.CANCELLED
+
+
+def test_a_stopping_worker_hands_its_run_back_and_another_goes_on(sqlite_engine, state):
+    engine = sqlite_engine
+    body = {**TINY, "training": {"epochs": 40, "batch_size": 64, "checkpoint_every": 1000}}
+    with working(engine, state):
+        run_id = submit(engine, body)
+        until(at_step(engine, run_id, 3))
+    row = look(engine, run_id)
+    assert row.state is RunState.QUEUED
+    assert row.not_before <= row.advanced_at, "a planned stop costs no backoff"
+    with reading(engine) as connection:
+        assert artifacts.checkpoint(connection, run_id, "last").step >= 3
+    with working(engine, state):
+        row = ended(engine, run_id)
+    assert (row.state, row.attempt) == (RunState.SUCCEEDED, 2)
+
+
+def test_missing_data_ends_the_run_with_how_to_get_it(sqlite_engine, state):
+    engine = sqlite_engine
+    with working(engine, state):
+        run_id = submit(engine, {"preset": "part", "data": {"dataset": "svhn"}})
+        row = ended(engine, run_id)
+    assert row.state is RunState.FAILED
+    assert row.attempt == 1
+    assert row.failure["failure_class"] == "data-missing"
+    assert "partcore.data download svhn" in row.failure["message"]
+
+
+def test_an_evaluation_and_a_picture_of_a_finished_run(sqlite_engine, state):
+    engine = sqlite_engine
+    with working(engine, state):
+        trained = submit(engine)
+        assert ended(engine, trained).state is RunState.SUCCEEDED
+        source = look(engine, trained)
+        from domain.presets import RUN_SPEC, expand
+
+        spec = RUN_SPEC.validate_python(source.spec)
+        rows = []
+        for body in (
+            {"kind": "evaluate", "evaluation": {"attacks": [{"kind": "pgd"}, {"kind": "mma"}]}},
+            {"kind": "visualise", "images": 2},
+        ):
+            with writing(engine) as connection:
+                whole = expand({**body, "source": {"run": trained}}, source=spec)
+                run = runs.submit(connection, spec=whole, owner="ada", now=NOW).run
+            rows.append(ended(engine, run.id))
+    assert [row.state for row in rows] == [RunState.SUCCEEDED] * 2, [r.failure for r in rows]
+    assert rows[0].summary["clean_accuracy"] == source.summary["clean_accuracy"]
+    with reading(engine) as connection:
+        (file,) = artifacts.listing(connection, rows[1].id)
+    assert file.name == "figures/budget.png"
