@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 import web
@@ -14,6 +16,7 @@ from api import pages, problems
 from api.auth import Authentication
 from api.edge import Edge
 from api.lab import open_lab
+from api.models import Problem
 from api.routes import PREFIX, administration, results, runs, service
 from api.settings import ApiSettings
 
@@ -22,6 +25,14 @@ DESCRIPTION = """Robust image classifiers on a shared queue, and numbers that su
 Send `Authorization: Bearer <token>`. Errors are `application/problem+json` with a stable `code`.
 Radii are written as fractions of grey levels, such as `"8/255"`.
 """
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    "4XX": {
+        "description": "Refused; `code` and `errors` say why.",
+        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+    }
+}
+BEARER = HTTPBearer(auto_error=False, description="Documents the scheme; api.auth enforces it.")
 
 
 def _operation_id(route: APIRoute) -> str:
@@ -52,9 +63,10 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.state.lab = open_lab(settings)
     problems.install(app)
-    for module in (runs, results, service, administration, pages):
-        app.include_router(module.router)
+    for module in (runs, results, service, administration):
+        app.include_router(module.router, responses=REFUSED, dependencies=[Security(BEARER)])
     app.include_router(service.health)
+    app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=web.STATIC), name="static")
     # The last added is the outermost.
     app.add_middleware(Authentication, lab=app.state.lab)

@@ -269,6 +269,26 @@ class Token(Answer):
     revoked_at: datetime | None
 
 
+class Misfit(Answer):
+    """One thing wrong with a request."""
+
+    pointer: str = Field(examples=["/method/epsilon_low"])
+    """JSON pointer into the body, or `?name` for a query parameter."""
+    detail: str
+
+
+class Problem(Answer):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str = Field(examples=["urn:partlab:problem:spec-invalid"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(examples=["spec-invalid"])
+    """Stable; decide by this."""
+    errors: tuple[Misfit, ...] = ()
+
+
 class Health(Answer):
     """Whether a part works."""
 

@@ -154,7 +154,7 @@ def _digest(*values: object) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:16]
 
 
-Part = Literal["summary", "results", "files", "history"]
+Part = Literal["summary", "results", "pictures", "files", "history"]
 
 
 @router.get("/runs/{run_id}")
@@ -273,3 +273,27 @@ async def log_out(user: Reader) -> Response:  # noqa: ARG001 - only a login can 
     answer = Response(status_code=204, headers={"HX-Redirect": "/login"})
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
+
+
+@router.get("/docs")
+async def docs_page(request: Request, visitor: Visitor) -> Response:
+    """Show the API's reference, made from its OpenAPI document."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path, methods in request.app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            groups.setdefault(operation["tags"][0], []).append(_operation(path, method, operation))
+    return _render("docs.html", visitor=visitor, groups=list(groups.items()))
+
+
+def _operation(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, Any]:
+    content = operation.get("requestBody", {}).get("content", {})
+    return {
+        "id": operation["operationId"],
+        "method": method.upper(),
+        "path": path,
+        "summary": operation["summary"],
+        "description": operation.get("description", ""),
+        "parameters": operation.get("parameters", []),
+        "examples": content.get("application/json", {}).get("examples", {}),
+        "answers": sorted(operation["responses"]),
+    }
