@@ -145,8 +145,10 @@ def out_of_memory(error: BaseException) -> Failed:
 
 def unexpected(error: Exception) -> Failed:
     """Keep the traceback of anything that is no error on purpose."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Failed(failure_class="disk-full", code="disk-full", message=str(error))
+    if "can't allocate memory" in str(error):  # PyTorch's RuntimeError on a CPU
+        return out_of_memory(error)
     return Failed(
         failure_class="code",
         code="unexpected",

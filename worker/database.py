@@ -35,7 +35,8 @@ def persist(
         except DBAPIError as error:
             if not is_outage(error):
                 raise
-            log.warning("the database is away: %s", type(error.orig).__name__)
+            if wait == FIRST_WAIT:
+                log.warning("the database is away: %s", type(error.orig).__name__)
             if pause.wait(wait):
                 raise Gone from error
             wait = min(2 * wait, LONGEST_WAIT)

@@ -8,11 +8,12 @@ import time
 
 from sqlalchemy.exc import DBAPIError
 
+from domain.errors import InvalidTransition
 from store import queue
 from store.blobs import Blobs
 from store.engine import database_now, make_engine, writing
-from store.rows import Claim, SlotRow
-from worker.database import is_outage, persist
+from store.rows import Claim
+from worker.database import is_outage
 from worker.process import ENTRY
 from worker.reaper import reap
 from worker.settings import WorkerSettings
@@ -42,23 +43,29 @@ class Foreman(threading.Thread):
 
     def run(self) -> None:
         """Work until :meth:`stop`."""
-        settings = self._settings
-        settings.state_folder.mkdir(parents=True, exist_ok=True)
-        slots = self._register()
-        told = ", ".join(f"{slot.kind} {slot.ordinal}" for slot in slots)
-        log.info("worker %s offers %s", settings.worker_name, told or "no slot")
+        turn = self._begin
         while not self._stopping.is_set():
             try:
-                self._turn()
-            except DBAPIError as error:
-                if not is_outage(error):
-                    raise
-                log.warning("the database is away; the worker looks again")
-            self._wake.wait(settings.poll_seconds)
-            if self._wake.is_set():
-                self._wake.clear()
-                for supervisor in self._alive().values():
-                    supervisor.look_now()
+                turn()
+                turn = self._turn
+            except InvalidTransition as error:
+                log.info("a run changed while it was claimed: %s", error)
+            except Exception as error:  # noqa: BLE001 - a worker must not stop claiming
+                self._tell(error)
+            self._rest()
+
+    def _tell(self, error: Exception) -> None:
+        if isinstance(error, DBAPIError) and is_outage(error):
+            log.warning("the database is away (%s); looking again", type(error.orig).__name__)
+        else:
+            log.exception("a turn of the worker failed; looking again")
+
+    def _rest(self) -> None:
+        """Wait for a message or the next poll; a message may be a wish to cancel as well."""
+        if self._wake.wait(self._settings.poll_seconds):
+            self._wake.clear()
+            for supervisor in self._alive().values():
+                supervisor.look_now()
 
     def stop(self) -> None:
         """Claim no more; let every run take a checkpoint and go back to the queue. Bounded."""
@@ -73,20 +80,23 @@ class Foreman(threading.Thread):
             supervisor.join(timeout=max(0.1, until - time.monotonic()))
         self._engine.dispose()
 
-    def _register(self) -> tuple[SlotRow, ...]:
+    def _begin(self) -> None:
+        """Register this worker and its slots, then claim."""
         settings = self._settings
-        return persist(
-            self._engine,
-            lambda connection: queue.register_worker(
+        settings.state_folder.mkdir(parents=True, exist_ok=True)
+        offered = settings.slots()
+        with writing(self._engine) as connection:
+            slots = queue.register_worker(
                 connection,
                 name=settings.worker_name,
                 host=socket.gethostname(),
                 pid=os.getpid(),
-                offered=settings.slots(),
+                offered=offered,
                 now=database_now(connection),
-            ),
-            give_up=self._stopping,
-        )
+            )
+        told = ", ".join(f"{slot.kind} {slot.ordinal}" for slot in slots)
+        log.info("worker %s offers %s", settings.worker_name, told or "no slot")
+        self._turn()
 
     def _alive(self) -> dict[int, Supervisor]:
         self._supervisors = {

@@ -62,6 +62,10 @@ class Child:
         """Start it in ``folder``. visible_gpus: CUDA_VISIBLE_DEVICES. entry: python's options."""
         events_read, events_write = os.pipe()
         control_read, control_write = os.pipe()
+        # A frozen child reads nothing: renewals must not wait for it.
+        os.set_blocking(control_write, False)
+        self.events: BinaryIO = os.fdopen(events_read, "rb")
+        self._control = os.fdopen(control_write, "wb", buffering=0)
         pipes = ["--events", str(events_write), "--control", str(control_read)]
         try:
             self.process = subprocess.Popen(
@@ -74,11 +78,15 @@ class Child:
                 pass_fds=(events_write, control_read),
                 start_new_session=True,
             )
+        except BaseException:
+            self.events.close()
+            self._control.close()
+            raise
         finally:
             os.close(events_write)
             os.close(control_read)
-        self.events: BinaryIO = os.fdopen(events_read, "rb")
-        self._control = os.fdopen(control_write, "wb", buffering=0)
+        self.over = False
+        """Whether it was seen to end; its process id may be another's by now."""
         self._control_lock = threading.Lock()
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._reader = threading.Thread(target=self._read_output, daemon=True)
@@ -96,7 +104,9 @@ class Child:
             self._control.write(write_line(message))
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the child's whole process group."""
+        """Signal the child's whole process group; nobody, once it is over."""
+        if self.over:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
@@ -115,6 +125,7 @@ class Child:
             self.signal(signal.SIGKILL)
         status = self.process.wait()
         self.signal(signal.SIGKILL)
+        self.over = True
         self._reader.join(timeout=patience)
         with self._control_lock, contextlib.suppress(BrokenPipeError):
             self._control.close()

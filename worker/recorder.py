@@ -43,6 +43,8 @@ class Recorder:
         self._batch = 0
         self.checkpoints = 0
         """Resumable checkpoints kept so far."""
+        self.phase: str | None = None
+        """What the experiment is at."""
         self.outcome: Finished | Failed | None = None
         self.give_up = threading.Event()
 
@@ -87,6 +89,7 @@ class Recorder:
         self._persist(lambda connection: function(connection, self._run_id, self._attempt, value))
 
     def _progress(self, event: Progress) -> None:
+        self.phase = event.phase
         told = event.model_dump(mode="json", exclude={"type"})
 
         def work(connection: Connection) -> None:

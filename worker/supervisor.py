@@ -4,6 +4,7 @@ One thread reads the child's events and records them; a second, with its own con
 lease. The child is dead before the lease can pass to anyone else.
 """
 
+import errno
 import logging
 import shutil
 import signal
@@ -11,7 +12,7 @@ import threading
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -36,6 +37,13 @@ MARGIN = 0.2
 """Share of the lease before its end at which the child must be dead."""
 PATIENCE = 5.0
 """Seconds a child gets to end by itself, and again after SIGTERM."""
+
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Verdict: TypeAlias = tuple[RunState, str, dict[str, Any] | None]
+"""State, reason and failure; QUEUED without a failure is a planned stop."""
+Problem: TypeAlias = DiskFull | Damaged
+"""What stopped the recording."""
 
 
 class Ending(Enum):
@@ -89,17 +97,17 @@ class Supervisor(threading.Thread):
         threading.Thread(target=self._shut_down, daemon=True).start()
 
     def _shut_down(self) -> None:
+        if self._child is not None and self._recorder.phase in ("train", "validate"):
+            self._await_checkpoint(self._child)
+        self._end(Ending.SHUTDOWN)
+
+    def _await_checkpoint(self, child: Child) -> None:
         before = self._recorder.checkpoints
         until = time.monotonic() + self._settings.stop_seconds
-        if self._child is not None:
-            self._child.tell(TakeCheckpoint())
-        while (
-            self._recorder.checkpoints == before
-            and time.monotonic() < until
-            and not self._done.wait(0.05)
-        ):
-            pass
-        self._end(Ending.SHUTDOWN)
+        child.tell(TakeCheckpoint())
+        while self._recorder.checkpoints == before and time.monotonic() < until:
+            if self._done.wait(0.05):
+                return
 
     def _end(self, why: Ending) -> None:
         if self._ending is Ending.NONE:
@@ -111,11 +119,9 @@ class Supervisor(threading.Thread):
             return
         child.tell(Stop())
         child.signal(signal.SIGKILL if why is Ending.LOST else signal.SIGTERM)
-        threading.Timer(PATIENCE, self._kill_if_alive, [child]).start()
-
-    def _kill_if_alive(self, child: Child) -> None:
-        if not self._done.is_set():
-            child.signal(signal.SIGKILL)
+        later = threading.Timer(PATIENCE, child.signal, [signal.SIGKILL])
+        later.daemon = True
+        later.start()
 
     # -- the attempt --------------------------------------------------------------------------
 
@@ -125,7 +131,7 @@ class Supervisor(threading.Thread):
         renewal.start()
         try:
             verdict = self._attempt_it()
-            if verdict is not None and self._ending is not Ending.LOST:
+            if self._ending is not Ending.LOST:
                 self._write_verdict(*verdict)
         except (Fenced, InvalidTransition):
             log.info("run %s attempt %d belongs to another now", self._id, self._attempt)
@@ -136,19 +142,26 @@ class Supervisor(threading.Thread):
             self._look.set()
             shutil.rmtree(self._work, ignore_errors=True)
 
-    def _attempt_it(self) -> tuple[RunState, str, dict[str, Any] | None] | None:
-        """Return (state, reason, failure), or None when a newer attempt decides."""
+    def _attempt_it(self) -> Verdict:
+        """See the child through. Raises Fenced and Gone; anything else is a verdict too."""
         try:
-            assignment = self._stage()
-        except ExperimentError as error:
-            what = failure(error.failure_class, error.code, str(error))
-            return RunState.FAILED, str(error), what
+            child = self._start(self._stage())
+            problem = self._record_all(child)
+            return self._judge(child.end(patience=PATIENCE), problem)
+        except (Fenced, Gone):
+            raise
         except LabError as error:
-            if isinstance(error, Fenced):
-                raise
-            return RunState.FAILED, str(error), failure("spec", error.code, str(error))
+            kind = error.failure_class if isinstance(error, ExperimentError) else "spec"
+            return RunState.FAILED, str(error), failure(kind, error.code, str(error))
+        except Exception as error:
+            log.exception("run %s attempt %d: its supervisor failed", self._id, self._attempt)
+            return _lost(f"the supervisor failed: {type(error).__name__}: {error}")
+        finally:
+            self._leave_no_child()
+
+    def _start(self, assignment: Assignment) -> Child:
         slot = self.claim.slot
-        self._child = Child(
+        self._child = child = Child(
             assignment,
             folder=self._settings.state_folder,
             visible_gpus=str(slot.ordinal) if slot.kind == "gpu" else "",
@@ -156,18 +169,26 @@ class Supervisor(threading.Thread):
         )
         if self._ending is not Ending.NONE:
             self._end(self._ending)
-        log.info(
-            "run %s attempt %d started, pid %d", self._id, self._attempt, self._child.process.pid
-        )
-        problem = self._record_all(self._child)
-        status = self._child.end(patience=PATIENCE)
-        return self._judge(status, problem)
+        pid = child.process.pid
+        log.info("run %s attempt %d started, pid %d", self._id, self._attempt, pid)
+        return child
+
+    def _leave_no_child(self) -> None:
+        if self._child is not None and not self._child.over:
+            self._child.signal(signal.SIGKILL)
+            self._child.end(patience=PATIENCE)
 
     def _stage(self) -> Assignment:
-        """Lay out the work folder: spec, and the checkpoint to go on from.
+        """Lay out the work folder. Raises LabError: a damaged checkpoint, or DiskFull."""
+        try:
+            return self._lay_out()
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise DiskFull("the worker's state folder has no space") from error
+            raise
 
-        Raises LabError when a checkpoint is missing or damaged.
-        """
+    def _lay_out(self) -> Assignment:
+        """Write the spec and fetch the checkpoint to go on from."""
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
         run = self.claim.run
@@ -215,7 +236,7 @@ class Supervisor(threading.Thread):
         self._blobs.fetch(row.key, target, sha256=row.sha256)
         return target
 
-    def _record_all(self, child: Child) -> DiskFull | Damaged | None:
+    def _record_all(self, child: Child) -> Problem | None:
         """Record events until the child says no more; return what stopped it earlier."""
         try:
             for event in read_frames(child.events):
@@ -225,14 +246,12 @@ class Supervisor(threading.Thread):
             return error
         except (Fenced, Gone):
             self._end(Ending.LOST)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             child.signal(signal.SIGKILL)
-            return Damaged(f"the training process wrote what is no event: {error}")
+            return Damaged(f"what the training process wrote could not be kept: {error}")
         return None
 
-    def _judge(
-        self, status: int, problem: DiskFull | Damaged | None
-    ) -> tuple[RunState, str, dict[str, Any] | None]:
+    def _judge(self, status: int, problem: Problem | None) -> Verdict:
         """Say what the attempt's end means for the run."""
         outcome = self._recorder.outcome
         if isinstance(problem, DiskFull):
@@ -246,8 +265,7 @@ class Supervisor(threading.Thread):
             return RunState.CANCELLED, "stopped on request", None
         if self._ending is Ending.SHUTDOWN:
             return RunState.QUEUED, f"{Ending.SHUTDOWN.value} after a checkpoint", None
-        reason = str(problem) if problem else describe_exit(status)
-        return RunState.QUEUED, reason, failure("infrastructure", "lost", reason)
+        return _lost(str(problem) if problem else describe_exit(status))
 
     def _write_verdict(self, state: RunState, reason: str, what: dict[str, Any] | None) -> None:
         tail = list(self._child.tail) if self._child else []
@@ -331,3 +349,8 @@ class Supervisor(threading.Thread):
             self._child.tell(Renew(seconds=self._left()))
         if beat.cancel_requested and self._ending is Ending.NONE:
             self._end(Ending.CANCEL)
+
+
+def _lost(reason: str) -> Verdict:
+    """Return the verdict on an attempt that ended through no fault of its run."""
+    return RunState.QUEUED, reason, failure("infrastructure", "lost", reason)
