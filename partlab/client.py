@@ -55,6 +55,7 @@ SERIES_A_REQUEST = 64
 STREAM_SILENCE = 45.0
 """Seconds; the lab sends a comment every fifteen."""
 LONG_POLL = 25.0
+ABSENCE = 120.0
 
 
 class Client:
@@ -222,26 +223,26 @@ class Client:
 
     # What happens in a run
 
-    def follow(self, run_id: str) -> Iterator[News]:
+    def follow(self, run_id: str, *, absence: float = ABSENCE) -> Iterator[News]:
         """Yield what happens to a run, from its last log lines on, until it has ended.
 
-        A lost connection is opened again and nothing is told twice. Raises Unreachable when the
-        lab stays away.
+        A lost connection is opened again and nothing is told twice.
+        absence: seconds the lab may stay away. Raises Unreachable after that.
         """
         last: str | None = None
-        failures = 0
+        failures, away = 0, 0.0
         while True:
             try:
                 for identifier, news in self._listen(run_id, last):
-                    last, failures = identifier or last, 0
+                    last, failures, away = identifier or last, 0, 0.0
                     yield news
                     if isinstance(news, Ended):
                         return
             except ClientError as error:
-                failures += 1
-                if failures >= self._transport.patience.attempts or not may_return(error):
+                if away >= absence or not may_return(error):
                     raise
-            self._transport.patience.pause(failures)
+            away += self._transport.patience.pause(failures)
+            failures += 1
 
     def _listen(self, run_id: str, last: str | None) -> Iterator[tuple[str | None, News]]:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}

@@ -13,7 +13,7 @@ def percent(share: float) -> str:
 
 def interval(bounds: Interval) -> str:
     """Return a confidence interval in percent."""
-    return f"{100 * bounds.low:.1f} – {100 * bounds.high:.1f} %"
+    return f"{100 * bounds.low:.1f} - {100 * bounds.high:.1f} %"
 
 
 def accuracy(result: AttackResult) -> str:
@@ -55,9 +55,9 @@ def size(count: int) -> str:
 
 def moment(when: datetime | None) -> str:
     """Return a time in this machine's zone, to the second."""
-    return "–" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "-" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def age(when: datetime | None, now: datetime) -> str:
     """Say how long ago."""
-    return "–" if when is None else f"{duration(max(0.0, (now - when).total_seconds()))} ago"
+    return "-" if when is None else f"{duration(max(0.0, (now - when).total_seconds()))} ago"

@@ -22,6 +22,7 @@ from partlab.answers import (
     Run,
     RunEvent,
     Series,
+    Token,
     Worker,
 )
 from partlab.sparkline import ASCII_BARS, BARS, sparkline
@@ -178,6 +179,15 @@ def failure_text(run: Run) -> Text:
     return Text.assemble((f"{kind}: ", "bold red"), str(failure.get("message") or "no message"))
 
 
+def run_outcome(run: Run) -> Text:
+    """Say in a line how a run ended."""
+    text = Text.assemble((run.title, "bold"), " ", state_text(run.state))
+    if run.started_at is not None and run.finished_at is not None:
+        took = figures.duration((run.finished_at - run.started_at).total_seconds())
+        text.append(f" after {took}")
+    return text.append("\n").append(failure_text(run)) if run.failure is not None else text
+
+
 def results(out: Console, evaluation: Evaluation) -> RenderableType:
     """Show accuracy under each attack with its interval, then the audit's verdict."""
     made = table(
@@ -197,7 +207,7 @@ def _result(result: AttackResult) -> tuple[str, ...]:
         figures.percent(result.accuracy),
         figures.interval(result.interval),
         str(result.n),
-        "–" if result.threat is None else format_radius(result.threat.epsilon),
+        "-" if result.threat is None else format_radius(result.threat.epsilon),
     )
 
 
@@ -301,6 +311,22 @@ def workers(out: Console, found: Sequence[Worker]) -> RenderableType:
                 slot.run_id or ("unconfirmed" if slot.unconfirmed else "free"),
                 figures.age(worker.seen_at, now),
             )
+    return made
+
+
+def tokens(out: Console, found: Sequence[Token]) -> RenderableType:
+    """List tokens."""
+    now = datetime.now(UTC)
+    made = table(out, "token", "user", "label", "made", "last used", "revoked")
+    for one in found:
+        made.add_row(
+            one.id,
+            Text(one.user_name),
+            Text(one.label),
+            figures.age(one.created_at, now),
+            figures.age(one.last_used_at, now),
+            figures.age(one.revoked_at, now),
+        )
     return made
 
 

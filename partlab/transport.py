@@ -33,12 +33,16 @@ class Patience:
     longest_pause: float = 4.0
     sleep: Callable[[float], None] = time.sleep
 
-    def pause(self, attempt: int, asked: str | None = None) -> None:
-        """Wait before another attempt; ``asked`` is the lab's Retry-After, in seconds."""
-        seconds = min(self.longest_pause, self.first_pause * 2**attempt)
+    def pause(self, attempt: int, asked: str | None = None) -> float:
+        """Wait before another attempt, and return for how long.
+
+        asked: the lab's Retry-After, in seconds.
+        """
+        seconds = min(self.longest_pause, self.first_pause * 2.0**attempt)
         if asked is not None and asked.isdecimal():
             seconds = min(30.0, float(asked))
         self.sleep(seconds)
+        return seconds
 
 
 class Transport:

@@ -1,4 +1,4 @@
-"""Processes that belong to `part up`: each with a group and log of its own, restarted if it dies."""
+"""Processes that belong to `part up`: each in its own group, with a log, restarted if it dies."""
 
 import os
 import signal
@@ -31,6 +31,11 @@ class Program:
     """What it gets when `part up` itself is killed."""
     descriptors: tuple[int, ...] = ()
     """Open files it inherits."""
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return "API" if self.name == "api" else self.name
 
 
 @dataclass
@@ -89,7 +94,7 @@ class Child:
         if now < self.not_before:
             return None
         self.start()
-        return f"the {self.program.name} was started again"
+        return f"the {self.program.title} was started again"
 
     def _mourn(self, process: subprocess.Popen[bytes], now: float) -> str:
         # What it left behind in its group must not live beside its successor.
@@ -98,7 +103,7 @@ class Child:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self.deaths - 1))
         self.not_before, self.process = now + pause, None
         how = describe_exit(process.returncode)
-        return f"the {self.program.name} {how}; it starts again in {pause:g} s (see {self.log})"
+        return f"the {self.program.title} {how}; it starts again in {pause:g} s (see {self.log})"
 
     def how_it_ended(self) -> str:
         """Say how it ended, for people."""

@@ -100,13 +100,17 @@ class EmbeddedLab:
         looked_at_logs = time.monotonic()
         while not self.stopping:
             time.sleep(LOOK_SECONDS)
-            for child in self.children:
-                if news := child.look_after():
-                    self.tell(news)
+            self.look_once()
             if time.monotonic() - looked_at_logs > LOG_SECONDS:
                 looked_at_logs = time.monotonic()
                 for child in self.children:
                     cut(child.log)
+
+    def look_once(self) -> None:
+        """Restart what is dead and has waited long enough."""
+        for child in self.children:
+            if news := child.look_after():
+                self.tell(news)
 
     def _stop(self) -> None:
         for child in sorted(self.children, key=lambda c: STOP_ORDER.index(c.program.name)):
@@ -116,6 +120,7 @@ class EmbeddedLab:
         own = {
             "PARTLAB_STATE": str(self.state.folder),
             "PARTLAB_DATA": str(self.data),
+            "PARTLAB_STOP_SECONDS": "20",
             "PARTLAB_BROKER_URL": f"redis://:{self._secret}@{parts.HOST}:{self._broker_port}/0",
         }
         if self.choices.cpu_slots is not None:
@@ -197,7 +202,7 @@ class EmbeddedLab:
     def _await(self, child: Child, is_ready: Callable[[], bool], seconds: float) -> None:
         """Wait for a child to be ready. Raises LabBroken if it ends, or takes too long."""
         deadline = time.monotonic() + seconds
-        name = child.program.name
+        name = child.program.title
         while not is_ready():
             if self.stopping:
                 raise LabBroken("Stopped before the lab was ready.")

@@ -1,0 +1,194 @@
+"""The whole story on real digits: three trainings of one length and seed, attacked alike."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from domain.results import AttackResult, Evaluation
+from domain.run_state import RunState
+from partlab import figures, tables
+from partlab.answers import Run
+from partlab.client import Client
+from partlab.errors import ClientError
+from partlab.specfile import apply_settings
+from partlab.terminal import plain
+from partlab.watching import Display, display, why_waiting
+
+PRESETS = ("part++", "pgd-at", "standard")
+EXPERIMENT = "demo"
+DATASET = "digits"
+PICTURE = "figures/budget.png"
+LOOK_SECONDS = 0.5
+COLUMNS = ("clean", "pgd-20", "worst-case")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that is over, and what its evaluation found."""
+
+    run: Run
+    evaluation: Evaluation | None
+
+    def result(self, label: str) -> AttackResult | None:
+        """Return the result under one attack, if it was run."""
+        if self.evaluation is None:
+            return None
+        every = (*self.evaluation.results, self.evaluation.worst_case)
+        return next((r for r in every if r.label == label), None)
+
+    @property
+    def worst_case(self) -> float:
+        """Accuracy under the union of all attacks; 0 without an evaluation."""
+        return self.evaluation.worst_case.accuracy if self.evaluation else 0.0
+
+
+def submissions(settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what is submitted, by preset; nothing but the method differs."""
+    shared = {"experiment": EXPERIMENT, "data": {"dataset": DATASET}}
+    return {
+        preset: apply_settings({**shared, "preset": preset, "name": preset}, settings)
+        for preset in PRESETS
+    }
+
+
+def run_all(
+    client: Client, settings: Sequence[str], out: Console, look: Callable[[], None]
+) -> list[Outcome]:
+    """Submit the runs, show them until they are over, and return what they found.
+
+    look: called between two looks at the runs; here the lab's children are looked after.
+    """
+    _clear(client)
+    runs = [client.submit(body) for body in submissions(settings).values()]
+    with display(out) as shown:
+        while any(not run.state.is_terminal for run in runs):
+            look()
+            time.sleep(LOOK_SECONDS)
+            runs = [_look_at(client, run, shown) for run in runs]
+    return [Outcome(run, _evaluation(client, run)) for run in runs]
+
+
+def _clear(client: Client) -> None:
+    """An interrupted demo leaves runs behind, which would run first."""
+    for state in (RunState.QUEUED, RunState.RUNNING):
+        for run in client.runs(states=(state,), experiment=EXPERIMENT):
+            client.cancel(run.id)
+
+
+def _look_at(client: Client, run: Run, shown: Display) -> Run:
+    if run.state.is_terminal:
+        return run
+    new = client.get(run.id)
+    if new.state == RunState.QUEUED:
+        shown.settle(run.title, Text(why_waiting(client, run.id)))
+    elif new.state.is_terminal:
+        shown.settle(run.title, tables.state_text(new.state))
+    else:
+        shown.advance(run.title, new.progress or {})
+    return new
+
+
+def _evaluation(client: Client, run: Run) -> Evaluation | None:
+    found = client.evaluations(run.id)
+    return found[-1].record if found else None
+
+
+def table(out: Console, outcomes: Sequence[Outcome]) -> RenderableType:
+    """Show the runs side by side."""
+    made = tables.table(out, "method", "clean", "PGD-20", "worst case", "verdict", "took")
+    for one in outcomes:
+        verdict = one.evaluation.audit.verdict if one.evaluation else one.run.state.value
+        style = tables.VERDICT_STYLE.get(verdict, "bold red")
+        cells = [_cell(one.result(label)) for label in COLUMNS]
+        made.add_row(one.run.title, *cells, Text(verdict, style=style), _took(one.run))
+    return made
+
+
+def _cell(result: AttackResult | None) -> str:
+    return "-" if result is None else figures.accuracy(result)
+
+
+def _took(run: Run) -> str:
+    if run.started_at is None or run.finished_at is None:
+        return "-"
+    return figures.duration((run.finished_at - run.started_at).total_seconds())
+
+
+def save(client: Client, outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
+    """Write the picture and the tables; return the files."""
+    files = [folder / "results.md", folder / "results.json"]
+    files[0].write_text(markdown(outcomes), encoding="utf-8")
+    body = json.dumps([as_object(one) for one in outcomes], indent=2, ensure_ascii=False)
+    files[1].write_text(body + "\n", encoding="utf-8")
+    if (picture := _picture(client, outcomes, folder)) is not None:
+        files.insert(0, picture)
+    return files
+
+
+def _picture(client: Client, outcomes: Sequence[Outcome], folder: Path) -> Path | None:
+    """Fetch PART++'s picture to the top of ``folder``."""
+    for one in outcomes:
+        for artifact in client.artifacts(one.run.id) if one.run.preset == "part++" else ():
+            if artifact.name == PICTURE:
+                found = client.download(artifact, folder / "files")
+                return Path(shutil.copyfile(found, folder / "budget.png"))
+    return None
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """Return the table in Markdown; every accuracy has its 95 % interval and n."""
+    lines = [
+        "| method | clean | PGD-20 | worst case | n | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in outcomes:
+        cells = [_cell(one.result(label)).replace("  ", " ") for label in COLUMNS]
+        n = str(one.evaluation.n) if one.evaluation else "-"
+        verdict = one.evaluation.audit.verdict if one.evaluation else one.run.state.value
+        lines.append(f"| {' | '.join((one.run.title, *cells, n, verdict))} |")
+    return "\n".join(lines) + "\n"
+
+
+def as_object(one: Outcome) -> Mapping[str, Any]:
+    """Return a run's results for a program."""
+    found: Mapping[str, Any] = plain(
+        {
+            "method": one.run.title,
+            "run": one.run.id,
+            "state": one.run.state.value,
+            "failure": one.run.failure,
+            "summary": one.run.summary,
+            "spec": one.run.spec,
+            "evaluation": one.evaluation,
+        }
+    )
+    return found
+
+
+def shortcomings(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say what is not as the demo promises; nothing if all is well."""
+    told = [
+        f"{one.run.title} {one.run.state.value}: {tables.failure_text(one.run).plain}"
+        for one in outcomes
+        if one.run.state != RunState.SUCCEEDED
+    ]
+    if told:
+        return told
+    control = next(one for one in outcomes if one.run.preset == "standard")
+    return [
+        f"{one.run.title} is no more robust than standard training: "
+        f"{figures.percent(one.worst_case)} against {figures.percent(control.worst_case)}"
+        for one in outcomes
+        if one is not control and one.worst_case <= control.worst_case
+    ]
+
+
+class DemoFailed(ClientError):
+    """The demo did not show what it promises."""
