@@ -92,18 +92,18 @@ def _draw_row(axes: Any, picture: BudgetPicture, row: int) -> None:  # noqa: ANN
     delta = 255 * (picture.x_adv[row] - picture.x[row])
     _image(axes[0], picture.x[row])
     for column in range(3):
-        axes[1 + column].imshow(picture.maps[column, row], cmap="magma", vmin=0, vmax=1)
-    axes[4].imshow(picture.ensemble[row], cmap="magma", vmin=0, vmax=1)
-    axes[5].imshow(picture.mask[row], cmap="cividis", vmin=0, vmax=1, interpolation=pixels)
+        axes[1 + column].imshow(picture.maps[column, row].numpy(), cmap="magma", vmin=0, vmax=1)
+    axes[4].imshow(picture.ensemble[row].numpy(), cmap="magma", vmin=0, vmax=1)
+    axes[5].imshow(picture.mask[row].numpy(), cmap="cividis", vmin=0, vmax=1, interpolation=pixels)
     axes[6].imshow(
-        255 * picture.epsilon[row, 0],
+        255 * picture.epsilon[row, 0].numpy(),
         cmap="viridis",
         vmin=low,
         vmax=high if high > low else low + 1,
         interpolation=pixels,
     )
     if delta.shape[0] == 1:
-        axes[7].imshow(delta[0], cmap="RdBu_r", vmin=-high, vmax=high, interpolation=pixels)
+        axes[7].imshow(delta[0].numpy(), cmap="RdBu_r", vmin=-high, vmax=high, interpolation=pixels)
     else:
         _image(axes[7], 0.5 + delta / (2 * high))
     _image(axes[8], picture.x_adv[row])

@@ -30,7 +30,7 @@ from partcore.progress import MetricBuffer, Throughput
 from partcore.randomness import Streams, epoch_order, generator
 
 METRICS_EVERY = 10
-"""Steps between two points of the step-wise series."""
+"""Steps between two points of the step-wise series; an epoch's last step has one too."""
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 VALIDATION_STEPS = 10
 
@@ -167,7 +167,7 @@ class Trainer:
         batches = torch.split(order, self.spec.training.batch_size)[: self.steps_per_epoch]
         for index in batches[self.step % self.steps_per_epoch :]:
             record = self.update(index)
-            if self.step % METRICS_EVERY == 0:
+            if self.step % METRICS_EVERY == 0 or (self.step + 1) % self.steps_per_epoch == 0:
                 self.metrics.add(self.step, record)
             self.step += 1
             yield self._progress(epoch, len(index))

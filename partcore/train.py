@@ -1,0 +1,137 @@
+"""``python -m partcore.train --spec FILE --out DIR``: the same experiment, without any service.
+
+Ctrl-C, then the same command with ``--resume``, ends in the same bits.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
+
+from domain.errors import ExperimentError, SpecInvalid
+from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress
+from domain.presets import expand
+from domain.results import Evaluation
+from domain.spec import TrainSpec
+from partcore.environment import Environment, configure
+from partcore.experiment import run_experiment
+from partcore.training import LAST
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class Printer:
+    """Writes events to a terminal: one line that moves, and lines that stay."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._moving = stream.isatty()
+
+    def show(self, event: Event) -> None:
+        """Print what a person wants to see of an event."""
+        match event:
+            case Progress():
+                self._progress(event)
+            case Log():
+                self.line(f"{event.level}: {event.message}")
+            case ArtifactSaved():
+                self.line(f"wrote {event.file}")
+            case Evaluated():
+                self.line(table(event.evaluation))
+            case _:
+                pass
+
+    def line(self, text: str) -> None:
+        """Print a line that stays."""
+        clear = "\r\x1b[K" if self._moving else ""
+        self._stream.write(f"{clear}{text}\n")
+        self._stream.flush()
+
+    def _progress(self, event: Progress) -> None:
+        if not self._moving:
+            return
+        rate = f"{event.images_per_second:,.0f} images/s" if event.images_per_second else ""
+        epoch = f"epoch {event.epoch}/{event.epochs}  " if event.epoch else ""
+        what = event.detail or ""
+        text = f"{event.phase:9s} {epoch}{event.done}/{event.total} {event.unit}s  {rate}  {what}"
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write(f"\r\x1b[K{text[:width]}")
+        self._stream.flush()
+
+
+def table(found: Evaluation) -> str:
+    """Return accuracies with their intervals, and the verdict."""
+    lines = [f"{'attack':12s}{'accuracy':>10s}{'95 % interval':>20s}{'n':>8s}"]
+    for result in (*found.results, found.worst_case):
+        low, high = 100 * result.interval.low, 100 * result.interval.high
+        interval = f"{low:.2f} to {high:.2f}"
+        lines.append(
+            f"{result.label:12s}{100 * result.accuracy:>9.2f}%{interval:>20s}{result.n:>8d}"
+        )
+    failing = [check for check in found.audit.checks if check.outcome == "fails"]
+    lines.append(f"verdict: {found.audit.verdict}")
+    lines += [f"  {check.name}: {check.detail}. {check.advice}" for check in failing]
+    return "\n".join(lines)
+
+
+def follow(events: Iterable[Event], printer: Printer) -> dict[str, object]:
+    """Show every event; return the summary."""
+    summary: dict[str, object] = {}
+    for event in events:
+        printer.show(event)
+        if isinstance(event, Finished):
+            summary = dict(event.summary)
+    return summary
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m partcore.train", description=__doc__)
+    parser.add_argument("--spec", type=Path, required=True, help="JSON, as posted to the API")
+    parser.add_argument("--out", type=Path, required=True, help="folder for everything written")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="default: ./data")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:0")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command: 0 on success, 1 on a failed experiment, 2 on a wrong spec."""
+    options = parse(arguments)
+    printer = Printer(sys.stdout)
+    try:
+        spec = expand(json.loads(options.spec.read_text()))
+    except (OSError, json.JSONDecodeError) as error:
+        printer.line(f"{options.spec}: {error}")
+        return EXIT_USAGE
+    except SpecInvalid as error:
+        printer.line("\n".join(f"{e.pointer}: {e.detail}" for e in error.errors))
+        return EXIT_USAGE
+    resume = options.resume and isinstance(spec, TrainSpec) and (options.out / LAST).exists()
+    environment = Environment(
+        work=options.out,
+        data_root=options.data_root,
+        device=options.device,
+        threads=options.threads,
+        resume=resume,
+    )
+    configure(environment)
+    try:
+        summary = follow(run_experiment(spec, environment), printer)
+    except ExperimentError as error:
+        printer.line(f"failed: {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        printer.line("interrupted; the same command with --resume goes on")
+        return EXIT_INTERRUPTED
+    (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
