@@ -26,10 +26,19 @@ Send `Authorization: Bearer <token>`. Errors are `application/problem+json` with
 Radii are written as fractions of grey levels, such as `"8/255"`.
 """
 
+
+
+def _problem_schema() -> dict[str, Any]:
+    """Return the schema in one piece: its reference would point outside the document."""
+    schema = Problem.model_json_schema()
+    schema["properties"]["errors"]["items"] = schema.pop("$defs")["Misfit"]
+    return schema
+
+
 REFUSED: dict[int | str, dict[str, Any]] = {
     "4XX": {
         "description": "Refused; `code` and `errors` say why.",
-        "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+        "content": {"application/problem+json": {"schema": _problem_schema()}},
     }
 }
 BEARER = HTTPBearer(auto_error=False, description="Documents the scheme; api.auth enforces it.")

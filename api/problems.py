@@ -32,6 +32,12 @@ class NotJson(RequestRefused):
     code = "invalid-json"
 
 
+class RequestInvalid(SpecInvalid):
+    """A parameter, or a field of a body that is no spec, is not what it should be."""
+
+    code = "request-invalid"
+
+
 class BodyTooLarge(RequestRefused):
     """The body is longer than the API reads."""
 
@@ -141,7 +147,7 @@ def _invalid_request(error: RequestValidationError) -> Response:
     if all(e["loc"][0] == "path" for e in found):
         return from_error(NotFound("such thing", str(found[0]["input"])))
     fields = [FieldError(_place(e["loc"]), e["msg"].removeprefix("Value error, ")) for e in found]
-    return from_error(SpecInvalid(fields))
+    return from_error(RequestInvalid(fields))
 
 
 def _place(location: Sequence[int | str]) -> str:

@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+
+import pytest
+
+from tests.api.lab import LiveLab, live_lab
+from tests.store.databases import KINDS
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def lab(request, tmp_path_factory) -> Iterator[LiveLab]:
+    """A running API, on each kind of database in turn."""
+    with live_lab(request.param, tmp_path_factory.mktemp("lab")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def sqlite_lab(tmp_path_factory) -> Iterator[LiveLab]:
+    """The same on SQLite alone, where the database's kind does not matter."""
+    with live_lab("sqlite", tmp_path_factory.mktemp("lab")) as made:
+        yield made
