@@ -3,7 +3,7 @@
 import json
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -89,10 +89,15 @@ def default_of(field: FieldInfo) -> str:
     return "defaults of its own" if len(text) > 60 else f"`{text}`"
 
 
-def rows(model: type[BaseModel], *, prefix: str = "") -> list[str]:
-    """A table of the fields of one model. Raises ValueError on a field without a docstring."""
+def rows(model: type[BaseModel], *, prefix: str = "", told: Container[str] = ()) -> list[str]:
+    """A table of the fields of one model. Raises ValueError on a field without a docstring.
+
+    told: fields that another table has.
+    """
     lines = ["| field | allowed | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
+        if name in told:
+            continue
         if name == "kind":
             meaning = "Which of the alternatives this is."
         elif field.description:
@@ -107,10 +112,12 @@ def rows(model: type[BaseModel], *, prefix: str = "") -> list[str]:
     return lines
 
 
-def section(title: str, model: type[BaseModel], *, prefix: str = "") -> list[str]:
+def section(
+    title: str, model: type[BaseModel], *, prefix: str = "", told: Container[str] = ()
+) -> list[str]:
     """A heading, the docstring and the table."""
     doc = " ".join((model.__doc__ or "").split())
-    return ["", f"## {title}", "", doc, "", *rows(model, prefix=prefix)]
+    return ["", f"## {title}", "", doc, "", *rows(model, prefix=prefix, told=told)]
 
 
 def spec_page() -> str:
@@ -134,11 +141,11 @@ def settings_page() -> str:
         "",
         "Written by `make docs` from the settings classes. Each is an environment variable.",
     ]
-    seen: set[str] = set()
+    shared = set(StoreSettings.model_fields)
     body: list[str] = []
     for title, model in SETTINGS.items():
-        seen |= set(model.model_fields)
-        body += section(title, model, prefix="PARTLAB_")
+        told = () if model is StoreSettings else shared
+        body += section(title, model, prefix="PARTLAB_", told=told)
     return "\n".join([*head, *body, ""])
 
 
