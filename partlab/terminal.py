@@ -51,10 +51,11 @@ def print_error(error: ClientError, *, as_json: bool) -> None:
         return
     err = console(to_stderr=True)
     # Assembled, not marked up: what a server or a file says is never markup.
-    err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
-    if isinstance(error, Refused):
-        for line in field_lines(error):
-            err.print(line, soft_wrap=True)
+    fields = list(field_lines(error)) if isinstance(error, Refused) else []
+    headline = "this cannot be queued:" if fields else str(error)
+    err.print(Text.assemble(("error: ", "bold red"), headline), soft_wrap=True)
+    for line in fields:
+        err.print(line, soft_wrap=True)
     if isinstance(error, NotSignedIn):
         err.print("Sign in with `part login`, or set PART_TOKEN.", soft_wrap=True)
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
+from domain.run_state import RunState
 from partlab import figures
 from partlab.answers import Run, RunEvent
 from partlab.client import Client
@@ -186,10 +187,11 @@ def _show(client: Client, run: Run, news: News, shown: Display) -> None:
 
 
 def _show_state(client: Client, run: Run, event: RunEvent, shown: Display) -> None:
-    if event.target == "queued":
-        shown.settle(run.title, Text(why_waiting(client, run.id)))
-    elif event.attempt > 1 and event.target == "running":
-        shown.say(Text(f"{run.title}: attempt {event.attempt}", style="yellow"))
+    if event.target == RunState.RUNNING:
+        again = f", attempt {event.attempt}" if event.attempt > 1 else ""
+        shown.settle(run.title, Text(f"starting{again}"))
+    elif event.target == RunState.QUEUED and client.get(run.id).state == RunState.QUEUED:
+        shown.settle(run.title, Text(f"{event.reason}: {why_waiting(client, run.id)}"))
 
 
 def why_waiting(client: Client, run_id: str) -> str:
