@@ -25,6 +25,7 @@ from domain.control import Renew, Stop, TakeCheckpoint, read_line
 from domain.errors import ExperimentError
 from domain.events import Event, Failed, Progress, write_frame
 from domain.presets import RUN_SPEC
+from worker.outbox import Outbox
 
 EXIT_STOPPED, EXIT_FAILED, EXIT_ORPHANED, EXIT_EXPIRED = 3, 4, 5, 6
 PROGRESS_SECONDS = 0.5
@@ -125,7 +126,9 @@ def events(options: Options, leash: Leash) -> Generator[Event, None, None]:
     try:
         configure(environment)
         spec = RUN_SPEC.validate_json(options.spec.read_bytes())
-        yield from run_experiment(spec, environment)
+        outbox = Outbox(options.work)
+        for event in run_experiment(spec, environment):
+            yield outbox.hand_over(event)
     except ExperimentError as error:
         yield Failed(failure_class=error.failure_class, code=error.code, message=str(error))
     except (MemoryError, torch.OutOfMemoryError) as error:

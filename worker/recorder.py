@@ -25,6 +25,7 @@ from store.blobs import BLOCK, Blobs
 from store.engine import database_now
 from store.rows import NewArtifact
 from worker.database import persist
+from worker.outbox import take_away
 
 
 class Damaged(Exception):
@@ -63,7 +64,7 @@ class Recorder:
             case Log():
                 self.lines([(event.level, event.message)])
             case CheckpointSaved():
-                self._keep(event, name=event.file, kind="checkpoint")
+                self._keep(event, name=f"checkpoints/{event.role}.safetensors", kind="checkpoint")
                 self.checkpoints += event.role == "last"
             case ArtifactSaved():
                 self._keep(event, name=event.name, kind=event.kind)
@@ -124,7 +125,7 @@ class Recorder:
     def _keep(self, event: CheckpointSaved | ArtifactSaved, *, name: str, kind: str) -> None:
         """Store the file outside any transaction, then make it the run's in one."""
         path = self._work / event.file
-        _verify(path, event.sha256)
+        _verify(path, event)
         key = self._blobs.put(path, run_id=self._run_id, attempt=self._attempt)
         extra: dict[str, Any] = {}
         if isinstance(event, CheckpointSaved):
@@ -141,16 +142,17 @@ class Recorder:
             old[:] = artifacts.discard_superseded(connection, self._run_id, self._attempt)
 
         self._persist(work)
+        take_away(path)
         for superseded in old:
             self._blobs.delete(superseded)
 
 
-def _verify(path: Path, sha256: str) -> None:
+def _verify(path: Path, event: CheckpointSaved | ArtifactSaved) -> None:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):
             digest.update(block)
-    if digest.hexdigest() != sha256:
+    if digest.hexdigest() != event.sha256 or path.stat().st_size != event.size:
         raise Damaged(f"{path.name} is not what was written")
 
 
