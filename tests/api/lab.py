@@ -130,7 +130,8 @@ class LiveLab:
             evaluations.record(c, run.id, run.attempt, evaluation, database_now(c))
 
 
-def _serve(app: Any) -> tuple[uvicorn.Server, threading.Thread, str]:
+def serve(app: Any) -> tuple[uvicorn.Server, threading.Thread, str]:
+    """Start uvicorn in a thread; stop it by ``server.should_exit``."""
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2
     )
@@ -161,7 +162,7 @@ def live_lab(kind: str, folder: Path, **settings: Any) -> Iterator[LiveLab]:
                 users.create_user(c, name, role, now)  # type: ignore[arg-type]
             tokens = {name: users.issue_token(c, name, label="test", now=now) for name in ROLES}
         app = create_app(options)
-        server, thread, url = _serve(app)
+        server, thread, url = serve(app)
         lab = LiveLab(url, engine, Blobs(options.artifacts), options, app, tokens)
         yield lab
         for client in lab.clients:
