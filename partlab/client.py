@@ -44,8 +44,8 @@ from partlab.answers import (
     Worker,
 )
 from partlab.credentials import find_credentials
-from partlab.errors import ClientError, Unreachable, UsageError
-from partlab.news import Ended, News, news_of, server_events
+from partlab.errors import ClientError, NotALab, UsageError
+from partlab.news import Ended, News, lines_of, news_of, server_events
 from partlab.transport import Patience, Transport, json_object, may_return, shaped
 
 A = TypeVar("A", bound=Answer)
@@ -248,11 +248,11 @@ class Client:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
         path = f"/runs/{_segment(run_id)}/stream"
         with self._transport.stream(path, headers, silence=STREAM_SILENCE) as response:
-            for event in server_events(response.iter_lines()):
+            for event in server_events(lines_of(response.iter_bytes())):
                 try:
                     news = news_of(event)
                 except ValidationError as error:
-                    raise Unreachable(f"{self.url} speaks another version of PART Lab.") from error
+                    raise NotALab(f"{self.url} speaks another version of PART Lab.") from error
                 if news is not None:
                     yield event.id, news
 
@@ -299,6 +299,12 @@ class Client:
         Raises DigestMismatch.
         """
         target = downloads.target_of(artifact, folder)
+        return self.fetch(artifact, target, report=report)
+
+    def fetch(
+        self, artifact: Artifact, target: Path, *, report: downloads.Report | None = None
+    ) -> Path:
+        """Fetch a file to ``target``, as :meth:`download` does."""
         return downloads.fetch(self._transport, artifact, target, report=report)
 
     # The lab

@@ -1,7 +1,6 @@
 """The whole story on real digits: three trainings of one length and seed, attacked alike."""
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,8 +136,7 @@ def _picture(client: Client, outcomes: Sequence[Outcome], folder: Path) -> Path 
     for one in outcomes:
         for artifact in client.artifacts(one.run.id) if one.run.preset == "part++" else ():
             if artifact.name == PICTURE:
-                found = client.download(artifact, folder / "files")
-                return Path(shutil.copyfile(found, folder / "budget.png"))
+                return client.fetch(artifact, folder / "budget.png")
     return None
 
 

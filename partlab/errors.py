@@ -4,7 +4,8 @@
 
     ClientError                 1
     ├── UsageError              2   a file, option or run name that cannot be meant
-    ├── Unreachable             3   nothing answers, or something that is no lab
+    ├── Unreachable             3   nothing answers
+    │   └── NotALab             3   something answers that is no lab of this version
     ├── DigestMismatch          1   a download is not what the lab says it is
     ├── LabBusy                 1   another `part up` holds the state folder
     ├── LabBroken               1   a part of the embedded lab does not start
@@ -40,6 +41,10 @@ class Unreachable(ClientError):
     """No lab answers there."""
 
     exit_status = 3
+
+
+class NotALab(Unreachable):
+    """What answers there is no lab, or one of another version."""
 
 
 class DigestMismatch(ClientError):

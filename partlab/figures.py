@@ -45,12 +45,12 @@ def duration(seconds: float) -> str:
 
 def size(count: int) -> str:
     """Return bytes in binary units."""
-    amount, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007 - the last one stays
+    amount = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
         if amount < 1024:
-            break
+            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
-    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+    return f"{amount:.1f} TiB"
 
 
 def moment(when: datetime | None) -> str:

@@ -59,6 +59,15 @@ class ServerEvent:
     data: str
 
 
+def lines_of(blocks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the lines of a stream. Only a line feed ends one: JSON may hold other separators."""
+    rest = b""
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode()
+
+
 def server_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
     """Yield the events of a text/event-stream; comments and a torn last event are dropped."""
     name, identifier = "message", None

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from domain.errors import FieldError
 from partlab.answers import Answer
-from partlab.errors import ClientError, Overloaded, Refused, Unreachable, UsageError, refusal
+from partlab.errors import ClientError, NotALab, Overloaded, Unreachable, UsageError, refusal
 
 A = TypeVar("A", bound=Answer)
 
@@ -172,7 +172,7 @@ def accepted(response: httpx.Response) -> httpx.Response:
 
 
 def shaped(response: httpx.Response, shape: type[A]) -> A:
-    """Read an answer. Raises Unreachable if it is not a lab's."""
+    """Read an answer. Raises NotALab if it is not a lab's."""
     try:
         return shape.model_validate_json(response.content)
     except ValidationError as error:
@@ -180,7 +180,7 @@ def shaped(response: httpx.Response, shape: type[A]) -> A:
 
 
 def json_object(response: httpx.Response) -> Mapping[str, Any]:
-    """Return the answer as it is. Raises Unreachable if it is no object."""
+    """Return the answer as it is. Raises NotALab if it is no object."""
     body = _json_object(response)
     if not body:
         raise _stranger(response)
@@ -195,9 +195,9 @@ def _json_object(response: httpx.Response) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _stranger(response: httpx.Response) -> Unreachable:
+def _stranger(response: httpx.Response) -> NotALab:
     base = f"{response.url.scheme}://{response.url.netloc.decode()}"
-    return Unreachable(
+    return NotALab(
         f"{base} does not answer like a PART Lab of this version "
         f"(HTTP {response.status_code} on {response.url.path}). Check the address."
     )
@@ -205,6 +205,4 @@ def _stranger(response: httpx.Response) -> Unreachable:
 
 def may_return(error: ClientError) -> bool:
     """Whether a lost connection is worth another try."""
-    return isinstance(error, Unreachable | Overloaded) and not (
-        isinstance(error, Refused) and error.status not in AGAIN
-    )
+    return isinstance(error, Unreachable | Overloaded) and not isinstance(error, NotALab)

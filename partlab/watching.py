@@ -123,31 +123,37 @@ class Lines(AbstractContextManager["Lines"]):
 
     def __init__(self, out: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
-        self._said: dict[str, tuple[str, float]] = {}
+        self._said: dict[str, set[str]] = {}
+        self._at: dict[str, float] = {}
         self._paces: dict[str, Pace] = {}
 
     def __exit__(self, *_: object) -> None:
         return None
 
     def advance(self, title: str, progress: Mapping[str, Any]) -> None:
-        """Write a line for a new phase, and every few seconds."""
+        """Write a line when a phase is met first, and every few seconds."""
         if "phase" not in progress:
             return
         phase, now = str(progress["phase"]), self._clock()
         left = self._paces.setdefault(title, Pace(self._clock)).left(progress)
-        before, at = self._said.get(title, ("", 0.0))
-        if phase == before and now - at < LINE_SECONDS:
+        if not self._is_new(title, phase) and now - self._at[title] < LINE_SECONDS:
             return
-        self._said[title] = (phase, now)
+        self._at[title] = now
         about = note(progress, left)
         text = f"{title}: {phase} {progress['done']}/{progress['total']}"
         self._out.print(Text(f"{text}, {about}" if about else text), soft_wrap=True)
 
     def settle(self, title: str, text: Text) -> None:
         """Write where a run stands, once."""
-        if self._said.get(title, ("",))[0] != text.plain:
-            self._said[title] = (text.plain, self._clock())
+        if self._is_new(title, text.plain):
             self._out.print(Text.assemble(f"{title}: ", text), soft_wrap=True)
+
+    def _is_new(self, title: str, word: str) -> bool:
+        said = self._said.setdefault(title, set())
+        is_new = word not in said
+        said.add(word)
+        self._at.setdefault(title, self._clock())
+        return is_new
 
     def say(self, text: Text) -> None:
         """Write a line."""
