@@ -27,7 +27,6 @@ Radii are written as fractions of grey levels, such as `"8/255"`.
 """
 
 
-
 def _problem_schema() -> dict[str, Any]:
     """Return the schema in one piece: its reference would point outside the document."""
     schema = Problem.model_json_schema()

@@ -287,13 +287,31 @@ async def docs_page(request: Request, visitor: Visitor) -> Response:
 
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, Any]:
     content = operation.get("requestBody", {}).get("content", {})
+    summary, _, rest = operation["description"].partition("\n\n")
     return {
         "id": operation["operationId"],
         "method": method.upper(),
         "path": path,
-        "summary": operation["summary"],
-        "description": operation.get("description", ""),
-        "parameters": operation.get("parameters", []),
+        "summary": summary,
+        "description": rest,
+        "parameters": [
+            {**parameter, "allowed": _allowed(parameter["schema"])}
+            for parameter in operation.get("parameters", [])
+        ],
         "examples": content.get("application/json", {}).get("examples", {}),
         "answers": sorted(operation["responses"]),
     }
+
+
+def _allowed(schema: Mapping[str, Any]) -> str:
+    """Write what a parameter's schema allows in a few words."""
+    if "anyOf" in schema:
+        several = (_allowed(one) for one in schema["anyOf"] if one.get("type") != "null")
+        return " or ".join(several)
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if schema.get("type") == "array":
+        return f"list of {_allowed(schema['items'])}"
+    limits = {"minimum": ">=", "maximum": "<=", "pattern": "like", "default": "default"}
+    said = [f"{word} {schema[name]}" for name, word in limits.items() if name in schema]
+    return ", ".join([schema.get("type", "any"), *said])
