@@ -132,7 +132,7 @@ def test_a_running_run_shows_its_progress_and_a_stop(lab):
     page = log_in(lab).get(f"/runs/{run.id}").text
     assert "Starting" in page
     lab.advance(
-        run, phase="train", done=5, total=10, unit="step", epoch=1, epochs=4,
+        run, phase="train", done=5, total=10, unit="step", epoch=2, epochs=4,
         images_per_second=128.0,
     )  # fmt: skip
     browser = log_in(lab)
