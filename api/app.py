@@ -50,7 +50,7 @@ def _operation_id(route: APIRoute) -> str:
 @asynccontextmanager
 async def _running(app: FastAPI) -> AsyncIterator[None]:
     lab = app.state.lab
-    anyio.to_thread.current_default_thread_limiter().total_tokens = lab.settings.threads
+    anyio.to_thread.current_default_thread_limiter().total_tokens = lab.settings.request_threads
     lab.doorbell.start()
     yield
     lab.doorbell.close()

@@ -58,7 +58,7 @@ def open_lab(settings: ApiSettings) -> Lab:
     key = settings.session_key.get_secret_value() if settings.session_key else None
     return Lab(
         settings=settings,
-        engine=make_engine(settings.database, pool_size=settings.threads),
+        engine=make_engine(settings.database, pool_size=settings.request_threads),
         blobs=Blobs(settings.artifacts),
         doorbell=Doorbell(settings.broker_url),
         sessions=Sessions(

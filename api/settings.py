@@ -18,7 +18,7 @@ class ApiSettings(StoreSettings):
     """Host names the API answers to, comma-separated; `*` for any."""
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
     """Longest request body that is read."""
-    threads: int = Field(default=4, ge=1, le=64)
+    request_threads: int = Field(default=4, ge=1, le=64)
     """Requests that are worked on at once; each may hold one database connection."""
     watch_seconds: float = Field(default=0.5, gt=0, le=60)
     """How often a long-poll or a live stream looks for news."""
