@@ -18,15 +18,23 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from domain.control import Renew, Stop, TakeCheckpoint
-from domain.errors import DiskFull, ExperimentError, Fenced, InvalidTransition, LabError
+from domain.errors import (
+    CheckpointInvalid,
+    DiskFull,
+    ExperimentError,
+    Fenced,
+    InvalidTransition,
+    LabError,
+    NotFound,
+)
 from domain.events import Failed, Finished, read_frames
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState
-from domain.spec import TrainSpec
+from domain.spec import Source, TrainSpec
 from store import artifacts, metrics, queue, runs
 from store.blobs import Blobs
 from store.engine import database_now, writing
-from store.rows import Claim
+from store.rows import ArtifactRow, Claim
 from worker.database import Gone, is_outage, persist
 from worker.process import ENTRY, Assignment, Child, describe_exit
 from worker.recorder import Damaged, Recorder, failure
@@ -131,7 +139,9 @@ class Supervisor(threading.Thread):
         renewal.start()
         try:
             verdict = self._attempt_it()
-            if self._ending is not Ending.LOST:
+            if self._ending is Ending.LOST:
+                log.warning("run %s attempt %d: %s", self._id, self._attempt, Ending.LOST.value)
+            else:
                 self._write_verdict(*verdict)
         except (Fenced, InvalidTransition):
             log.info("run %s attempt %d belongs to another now", self._id, self._attempt)
@@ -195,11 +205,7 @@ class Supervisor(threading.Thread):
         spec = RUN_SPEC.validate_python(run.spec)
         spec_file = self._work / "spec.json"
         spec_file.write_text(spec.model_dump_json())
-        source = None
-        if not isinstance(spec, TrainSpec):
-            source = self._fetch(spec.source.run, spec.source.weights, "source.safetensors")
-            if source is None:
-                raise ExperimentError(f"run {spec.source.run} has no {spec.source.weights} weights")
+        source = None if isinstance(spec, TrainSpec) else self._stage_source(spec.source)
         resume = self._stage_resume()
         return Assignment(
             spec=spec_file,
@@ -212,29 +218,42 @@ class Supervisor(threading.Thread):
             source=source,
         )
 
+    def _stage_source(self, source: Source) -> Path:
+        """Fetch another run's weights. Raises LabError when there are none."""
+        name = "source.safetensors"
+        if self._fetch(source.run, source.weights, name) is None:
+            raise ExperimentError(f"run {source.run} has no {source.weights} weights")
+        return self._work / name
+
     def _stage_resume(self) -> bool:
         """Fetch the last checkpoint, if any, and drop the metrics it will compute again."""
-        with writing(self._engine) as connection:
-            last = artifacts.checkpoint(connection, self._id, "last")
-        if last is not None:
-            self._fetch(self._id, "last", "checkpoints/last.safetensors")
-            self._fetch(self._id, "best", "checkpoints/best.safetensors")
-        step = 0 if last is None or last.step is None else last.step
+        step = self._fetch_own()
 
         def work(connection: Connection) -> None:
-            metrics.supersede(connection, self._id, self._attempt, from_step=step)
+            metrics.supersede(connection, self._id, self._attempt, from_step=step or 0)
 
         persist(self._engine, work, give_up=self._recorder.give_up)
-        return last is not None
+        return step is not None
 
-    def _fetch(self, run_id: str, role: str, name: str) -> Path | None:
+    def _fetch_own(self) -> int | None:
+        """Return the step to go on from; None to start at the beginning, to the same bits."""
+        try:
+            last = self._fetch(self._id, "last", "checkpoints/last.safetensors")
+            self._fetch(self._id, "best", "checkpoints/best.safetensors")
+        except (NotFound, CheckpointInvalid) as error:
+            shutil.rmtree(self._work / "checkpoints", ignore_errors=True)
+            self._recorder.lines([("warning", f"starting again from the beginning: {error}")])
+            return None
+        return None if last is None else last.step
+
+    def _fetch(self, run_id: str, role: str, name: str) -> ArtifactRow | None:
+        """Copy a run's current checkpoint into the work folder, if there is one."""
         with writing(self._engine) as connection:
             row = artifacts.checkpoint(connection, run_id, role)
         if row is None:
             return None
-        target = self._work / name
-        self._blobs.fetch(row.key, target, sha256=row.sha256)
-        return target
+        self._blobs.fetch(row.key, self._work / name, sha256=row.sha256)
+        return row
 
     def _record_all(self, child: Child) -> Problem | None:
         """Record events until the child says no more; return what stopped it earlier."""
