@@ -1,5 +1,6 @@
 """The `part` command."""
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -29,6 +30,10 @@ app.add_typer(labs.admin, name="admin")
 
 def main() -> None:
     """Run `part`; an expected error is a message and an exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A stream that does not know a character says `?` and not a traceback.
+            stream.reconfigure(errors="replace")
     try:
         app()
     except ClientError as error:

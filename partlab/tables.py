@@ -197,7 +197,7 @@ def results(out: Console, evaluation: Evaluation) -> RenderableType:
         made.add_row(*_result(result))
     made.add_row(*_result(evaluation.worst_case), style="bold")
     weights = f"{evaluation.weights} weights" + (", averaged" if evaluation.averaged else "")
-    title = Text(f"{weights}, sha256 {evaluation.model_sha256[:12]}…", style="dim")
+    title = Text(f"{weights}, sha256 {evaluation.model_sha256[:12]}", style="dim")
     return Group(made, title, audit(evaluation.audit))
 
 
@@ -228,7 +228,7 @@ def _failing(check: AuditCheck) -> Text:
         ("  fails ", VERDICT_STYLE[check.severity]),
         (check.name, "bold"),
         f" ({check.severity}): {check.detail}",
-        f" — {check.advice}" if check.advice else "",
+        f"; {check.advice}" if check.advice else "",
     )
 
 
@@ -242,7 +242,7 @@ def artifacts(out: Console, found: Sequence[Artifact]) -> RenderableType:
     made = table(out, "file", "kind", "size", "sha256", right=("size",))
     for one in found:
         kind = f"{one.kind} ({one.role})" if one.role else one.kind
-        made.add_row(Text(one.name), kind, figures.size(one.size), one.sha256[:12] + "…")
+        made.add_row(Text(one.name), kind, figures.size(one.size), one.sha256[:12])
     return made
 
 

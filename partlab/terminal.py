@@ -52,7 +52,7 @@ def print_error(error: ClientError, *, as_json: bool) -> None:
     err = console(to_stderr=True)
     # Assembled, not marked up: what a server or a file says is never markup.
     fields = list(field_lines(error)) if isinstance(error, Refused) else []
-    headline = "this cannot be queued:" if fields else str(error)
+    headline = "the lab does not accept this:" if fields else str(error)
     err.print(Text.assemble(("error: ", "bold red"), headline), soft_wrap=True)
     for line in fields:
         err.print(line, soft_wrap=True)

@@ -1,7 +1,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
@@ -83,7 +82,7 @@ def ada(lab, monkeypatch) -> LiveLab:
 @pytest.fixture(scope="module")
 def finished(lab, tmp_path_factory) -> RunRow:
     """A run that is over, with everything a run can have."""
-    folder: Path = tmp_path_factory.mktemp("files")
+    folder = tmp_path_factory.mktemp("files")
     run = lab.start(name="the finished one", tags=["baseline"])
     lab.log(run, "reading the images")
     lab.log(run, "the loss is high", level="warning")

@@ -159,12 +159,12 @@ def test_line_separators_inside_a_message_are_part_of_it(lab, client):
     assert [n.line.message for n in client.follow(run.id) if isinstance(n, Logged)] == [message]
 
 
-def test_following_gives_up_when_the_lab_stays_away(lab):
+def test_following_gives_up_when_the_lab_stays_away():
     slept: list[float] = []
     patience = Patience(sleep=slept.append)
-    with Client("http://127.0.0.1:9", "t", patience=patience) as gone:
-        with pytest.raises(Unreachable, match="part up"):
-            list(gone.follow("0" * 18, absence=20))
+    gone = Client("http://127.0.0.1:9", "t", patience=patience)
+    with gone, pytest.raises(Unreachable, match="part up"):
+        list(gone.follow("0" * 18, absence=20))
     assert 20 <= sum(slept) < 40
 
 
@@ -268,7 +268,8 @@ def test_a_missing_file_is_told(finished, client, tmp_path):
 # The lab, and who may
 
 
-def test_the_lab_shows_itself(lab, finished, client):
+@pytest.mark.usefixtures("finished")
+def test_the_lab_shows_itself(client):
     assert client.me().name == "ada"
     assert client.queue().cpu_slots == 100
     assert client.workers()[0].slots[0].device_name == "a test CPU"
@@ -363,7 +364,7 @@ def test_a_stream_of_another_version_is_told(lab, proxy):
         list(lost.follow("0" * 18))
 
 
-def test_silence_is_told_as_such(lab, proxy):
+def test_silence_is_told_as_such(lab):
     held = threading.Event()
     with Client(lab.url, lab.tokens["ada"], timeout=0.2, patience=Patience(attempts=1)) as client:
         original = lab.app.state.lab.reading

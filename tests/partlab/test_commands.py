@@ -1,0 +1,422 @@
+"""Every command against a real API; output as it goes into a pipe."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from domain.run_state import RunState
+from partlab.client import Client
+from store import queue
+from store.engine import database_now, writing
+from store.rows import SlotSpec
+from tests.api.lab import DIGITS, LEASE, LiveLab, evaluation
+
+ESCAPE = "\x1b"
+SPEC = ["--preset", "part++", "--set", "data.dataset=digits"]
+
+
+def submitted(lab: LiveLab, **over) -> str:
+    with Client(lab.url, lab.tokens["ada"]) as client:
+        return client.submit({**DIGITS, **over}).id
+
+
+def json_lines(text: str) -> list:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# Submit
+
+
+def test_submit_queues_a_run_and_says_where(ada, part, tmp_path):
+    file = tmp_path / "digits.yaml"
+    file.write_text("preset: part\ndata: {dataset: digits}\n")
+    said = part("submit", str(file), "--set", "method.mask.tau=4", "--preset", "part++", "--json")
+    assert said.status == 0
+    run = json.loads(said.out)
+    assert run["preset"] == "part++"
+    assert run["spec"]["method"]["mask"]["tau"] == 4
+    said = part("submit", *SPEC)
+    assert said.out.startswith("submitted ")
+    assert f"{ada.url}/runs/" in said.out
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_dry_run_shows_the_spec_and_queues_nothing(part):
+    before = part("ls", "--json").out
+    said = part("submit", *SPEC, "--dry-run")
+    assert json.loads(said.out)["training"]["epochs"] == 30
+    assert part("ls", "--json").out == before
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_wrong_spec_is_told_field_by_field(part):
+    wrong = [*SPEC, "--set", "method.epsilon_low=8", "--set", "training.epochs=0"]
+    said = part("submit", *wrong)
+    assert said.status == 2
+    assert said.out == ""
+    assert "method.epsilon_low: 8 is outside [0, 1]" in said.err
+    assert "training.epochs: " in said.err
+    body = json.loads(part("submit", *wrong, "--json").err)
+    assert body["code"] == "spec-invalid"
+    assert {e["pointer"] for e in body["errors"]} == {"/method/epsilon_low", "/training/epochs"}
+
+
+@pytest.mark.usefixtures("ada")
+def test_nothing_to_submit_is_told(part):
+    said = part("submit")
+    assert (said.status, said.out) == (2, "")
+    assert "--preset" in said.err
+    assert "Traceback" not in said.err
+    assert json.loads(part("submit", "absent.yaml", "--json").err)["code"] == "client-error"
+
+
+def test_following_a_run_ends_with_its_table(ada, part, monkeypatch):
+    real = Client.submit
+
+    def submit_and_work(self, spec, **how):
+        made = real(self, {**spec, "priority": 60}, **how)
+        threading.Timer(0.3, work, (ada, made.id)).start()
+        return made
+
+    monkeypatch.setattr(Client, "submit", submit_and_work)
+    said = part("submit", *SPEC, "--follow")
+    assert said.status == 0, said.err
+    assert "queued" in said.out
+    assert "train 3/4" in said.out
+    assert "half way" in said.out
+    assert "part++ succeeded after" in said.out
+    assert "worst-case" in said.out
+    assert "fails mask alive (suspicious)" in said.out
+    assert ESCAPE not in said.out
+    said = part("submit", *SPEC, "--follow", "--json")
+    lines = json_lines(said.out)
+    assert lines[-1]["event"] == "end"
+    assert lines[-1]["data"]["state"] == "succeeded"
+    assert {"state", "log", "progress", "metrics"} <= {line["event"] for line in lines}
+
+
+def work(lab: LiveLab, run_id: str) -> None:
+    """Do as a worker would with the run that was just submitted."""
+    with writing(lab.engine) as c:
+        slots = [SlotSpec("cpu", index, "a test CPU") for index in range(100)]
+        now = database_now(c)
+        queue.register_worker(c, name="host-a", host="a", pid=1, offered=slots, now=now)
+        claim = queue.claim(c, worker="host-a", now=now, lease=LEASE)
+    assert claim is not None
+    assert claim.run.id == run_id
+    lab.advance(claim.run, phase="train", done=3, total=4, unit="step", images_per_second=1234.5)
+    lab.log(claim.run, "half way")
+    lab.measure(claim.run, 0, [0], train_loss=[float("inf")])
+    lab.evaluate(claim.run, evaluation("suspicious", fails=True))
+    # The stream looks every few milliseconds; what is not seen on the way is not what is tested.
+    threading.Event().wait(0.3)
+    lab.finish(claim.run)
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_failed_run_is_exit_status_one(failed, part):
+    assert "data-missing: no cifar10 here" in part("show", failed.id).out
+    said = part("logs", failed.id, "--follow")
+    assert said.status == 1
+    again = part("retry", failed.id)
+    assert again.status == 0
+    assert "queued" in again.out
+    # It would be claimed before what later tests submit.
+    assert part("cancel", again.out.split()[0]).status == 0
+
+
+# See
+
+
+@pytest.mark.usefixtures("ada", "failed")
+def test_ls_lists_newest_first_in_whole_rows(finished, part):
+    said = part("ls", "--text", "the ", "--state", "failed", "--state", "succeeded")
+    rows = said.out.splitlines()
+    assert rows[0].split()[:3] == ["run", "state", "what"]
+    identifiers = [row.split()[0] for row in rows[1:]]
+    assert identifiers == sorted(identifiers, reverse=True)
+    (row,) = (row for row in rows if row.startswith(finished.id))
+    for words in ("succeeded", "the finished one", "digits", "96.0 %", "59.0 %", "suspicious"):
+        assert words in row
+    assert ESCAPE not in said.out
+
+
+@pytest.mark.usefixtures("finished", "failed")
+def test_ls_filters(ada, part):
+    only = part("ls", "--state", "failed", "--json", "--mine")
+    assert {run["state"] for run in json.loads(only.out)} == {"failed"}
+    submitted(ada)
+    submitted(ada)
+    assert "--limit shows more than 1" in part("ls", "--limit", "1").out
+    assert part("ls", "--experiment", "none of it").out == "There is no run.\n"
+    assert part("ls", "--state", "nonsense").status == 2
+    refused = part("ls", "--experiment", "!")
+    assert refused.status == 2
+    assert "?experiment" in refused.err
+
+
+@pytest.mark.usefixtures("ada")
+def test_show_tells_everything_of_a_run(finished, part):
+    said = part("show", finished.id, "--events")
+    for words in (
+        "the finished one (part++, small-cnn)",
+        "baseline",
+        "worst-case",
+        "59.4 %",
+        "54.3 - 64.4 %",
+        "audit: suspicious (1 of 2 checks hold)",
+        "fails mask alive (suspicious): 72 % of pixels have S > 0.95",
+        "weights/final.safetensors",
+        "checkpoint (last)",
+        "claimed by",
+    ):
+        assert words in said.out, words
+    assert ESCAPE not in said.out
+    whole = json.loads(part("show", finished.id, "--json").out)
+    assert whole["evaluations"][0]["record"]["worst_case"]["correct"] == 214
+    assert len(whole["artifacts"]) == 3
+    assert json.loads(part("show", finished.id, "--spec").out)["seed"] == 42
+
+
+def test_show_tells_why_a_run_waits_and_how_far_it_is(ada, part):
+    queued = submitted(ada)
+    assert "waits for" in part("show", queued).out
+    run = ada.start(name="deep")
+    ada.advance(run, phase="evaluate", done=5, total=9, unit="image", detail="pgd-20")
+    assert "running  evaluate 5/9, pgd-20" in part("show", run.id).out
+    first = ada.start()
+    ada.finish(first, RunState.FAILED, failure={"failure_class": "code", "message": "oh"})
+    again = json.loads(part("retry", first.id, "--json").out)
+    assert first.id in part("show", again["id"]).out
+    assert part("cancel", again["id"]).status == 0
+
+
+@pytest.mark.usefixtures("ada")
+def test_logs_show_level_and_time(finished, part):
+    said = part("logs", finished.id)
+    assert [line.split("  ", 1)[1] for line in said.out.splitlines()] == [
+        "reading the images",
+        "warning: the loss is high",
+    ]
+    (last,) = json_lines(part("logs", finished.id, "-n", "1", "--json").out)
+    assert last["message"] == "the loss is high"
+    followed = part("logs", finished.id, "-f")
+    assert (followed.status, followed.out) == (0, said.out)
+
+
+def test_what_a_run_says_is_never_markup(ada, part):
+    run = ada.start()
+    ada.log(run, "[bold red]not[/] markup [/nonsense] :smile: \\[x]")
+    ada.finish(run)
+    assert "[bold red]not[/] markup [/nonsense] :smile: \\[x]" in part("logs", run.id).out
+
+
+@pytest.mark.usefixtures("ada")
+def test_metrics_are_a_table_csv_or_json(finished, part):
+    said = part("metrics", finished.id)
+    loss, accuracy = said.out.splitlines()[1:]
+    assert loss.split() == ["train/loss", "1.5", "2", "1.5", "2.5", "3", "█·▁"]
+    assert accuracy.split()[-1] == "▁▅█"
+    rows = list(csv.reader(io.StringIO(part("metrics", finished.id, "train/*", "--csv").out)))
+    assert rows == [
+        ["series", "step", "value"],
+        ["train/loss", "0", "2.5"],
+        ["train/loss", "1", "nan"],
+        ["train/loss", "2", "1.5"],
+    ]
+    (one,) = json.loads(part("metrics", finished.id, "train/loss", "--json").out)
+    assert one["values"] == [2.5, "NaN", 1.5]
+    unknown = part("metrics", finished.id, "nope")
+    assert unknown.status == 2
+    assert "nope" in unknown.err
+
+
+def test_a_run_without_points_says_so(ada, part):
+    assert part("metrics", submitted(ada)).out == "There is no series yet.\n"
+
+
+# End, fetch, go on
+
+
+def test_cancel(ada, part):
+    run = submitted(ada)
+    assert part("cancel", run).out.split() == [run, "cancelled"]
+    again = part("cancel", run, "--json")
+    assert again.status == 1
+    assert json.loads(again.err)["code"] == "invalid-transition"
+
+
+@pytest.mark.usefixtures("ada")
+def test_get_fetches_all_or_some_files(finished, part, tmp_path, monkeypatch):
+    said = part("get", finished.id, "figures/*", "weights", "-o", str(tmp_path / "some"))
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {"some/figures/budget.png", "some/weights/final.safetensors"}
+    assert "341.8 KiB" in said.out
+    monkeypatch.chdir(tmp_path)
+    every = json_lines(part("get", finished.id, "--json").out)
+    assert {e["name"] for e in every} == {
+        "weights/final.safetensors", "figures/budget.png", "checkpoints/last.safetensors"
+    }  # fmt: skip
+    assert (tmp_path / every[0]["file"]).is_file()
+    missing = part("get", finished.id, "absent")
+    assert missing.status == 2
+    assert "figures/budget.png" in missing.err
+
+
+@pytest.mark.usefixtures("ada")
+def test_evaluate_queues_an_evaluation_of_a_checkpoint(finished, part):
+    options = ["--weights", "last", "--set", "evaluation.attacks=[{kind: pgd, steps: 50}]"]
+    run = json.loads(part("evaluate", finished.id, *options, "--json").out)
+    assert run["kind"] == "evaluate"
+    assert run["spec"]["source"] == {"run": finished.id, "weights": "last"}
+    assert run["spec"]["evaluation"]["attacks"][0]["steps"] == 50
+    missing = part("evaluate", finished.id, "--weights", "best")
+    assert missing.status == 2
+    assert "source.run" in missing.err
+    assert "no 'best' checkpoint" in missing.err
+
+
+def test_visualise_draws_and_fetches_the_picture(ada, part, tmp_path, monkeypatch):
+    source = ada.start()
+    ada.keep_file(source, "checkpoints/best.safetensors", b"best", tmp_path, role="best")
+    ada.finish(source)
+    real = Client.submit
+
+    def submit_and_draw(self, spec, **how):
+        made = real(self, {**spec, "priority": 70}, **how)
+        threading.Timer(0.1, draw, (ada, made.id)).start()
+        return made
+
+    def draw(lab: LiveLab, run_id: str) -> None:
+        with writing(lab.engine) as c:
+            claim = queue.claim(c, worker="host-a", now=database_now(c), lease=LEASE)
+        assert claim is not None
+        assert claim.run.id == run_id
+        lab.keep_file(claim.run, "figures/budget.png", b"drawn", tmp_path, kind="figure")
+        lab.finish(claim.run)
+
+    monkeypatch.setattr(Client, "submit", submit_and_draw)
+    said = part("visualise", source.id, "-o", str(tmp_path / "drawn"))
+    assert said.status == 0, said.err
+    assert (tmp_path / "drawn" / "figures" / "budget.png").read_bytes() == b"drawn"
+
+
+# The lab
+
+
+@pytest.mark.usefixtures("ada", "finished")
+def test_the_lab_shows_its_queue_workers_and_presets(part):
+    assert "CPU slots" in part("queue").out
+    assert json.loads(part("queue", "--json").out)["cpu_slots"] == 100
+    assert "a test CPU" in part("workers").out
+    assert json.loads(part("workers", "--json").out)[0]["name"] == "host-a"
+    shown = part("presets").out
+    assert "part++" in shown
+    assert "51/255" in shown
+    assert "small-cnn" in shown
+    assert "digits" in json.loads(part("presets", "--json").out)["datasets"]
+    assert part("version").out.startswith("partlab ")
+    assert "version" in json.loads(part("version", "--json").out)
+
+
+def test_login_stores_what_works_and_nothing_else(lab, part, tmp_path, monkeypatch):
+    stored = tmp_path / "config" / "partlab" / "credentials.json"
+    secret = tmp_path / "secret"
+    secret.write_text("wrong\n")
+    refused = part("login", lab.url, "--token-file", str(secret))
+    assert refused.status == 3
+    assert "part login" in refused.err
+    assert not stored.exists()
+    secret.write_text(lab.tokens["eve"] + "\n")
+    assert "as eve (viewer)" in part("login", lab.url + "/", "--token-file", str(secret)).out
+    assert stored.stat().st_mode & 0o777 == 0o600
+    who = json.loads(part("whoami", "--json").out)
+    assert who == {"name": "eve", "role": "viewer", "url": lab.url, "from": str(stored)}
+    assert "eve (viewer)" in part("whoami").out
+    monkeypatch.setattr("sys.stdin", io.StringIO(lab.tokens["bob"]))
+    assert "as bob" in part("login", lab.url, "--token-file", "-").out
+    monkeypatch.setattr("rich.prompt.Prompt.ask", lambda *_, **__: lab.tokens["ada"])
+    assert "as ada" in part("login", lab.url).out
+    monkeypatch.setattr("rich.prompt.Prompt.ask", lambda *_, **__: " ")
+    assert "empty" in part("login", lab.url).err
+    assert "cannot be read" in part("login", lab.url, "--token-file", str(tmp_path)).err
+
+
+def test_administrators_issue_list_and_revoke_tokens(ada, part, monkeypatch):
+    assert part("admin", "token", "kim").status == 1
+    monkeypatch.setenv("PART_TOKEN", ada.tokens["root"])
+    said = part("admin", "token", "kim", "--role", "viewer")
+    assert "new user kim (viewer)" in said.err
+    with Client(ada.url, said.out.strip()) as kim:
+        assert kim.me().role == "viewer"
+    second = part("admin", "token", "kim", "--label", "laptop")
+    assert "keeps the role" in second.err
+    assert json.loads(part("admin", "token", "kim", "--json").out)["user"] == "kim"
+    assert "laptop" in part("admin", "tokens").out
+    every = json.loads(part("admin", "tokens", "--json").out)
+    identifier = next(t["id"] for t in every if t["label"] == "laptop")
+    assert part("admin", "revoke", identifier).out == f"revoked {identifier}\n"
+    monkeypatch.setenv("PART_TOKEN", second.out.strip())
+    assert part("whoami").status == 3
+
+
+# Whatever goes wrong
+
+
+def test_no_lab_no_token_no_run_have_their_own_status(lab, part, monkeypatch):
+    monkeypatch.setenv("PART_URL", "http://127.0.0.1:9")
+    said = part("ls")
+    assert said.status == 3
+    assert "part up" in said.err
+    monkeypatch.setenv("PART_URL", lab.url)
+    said = part("ls")
+    assert said.status == 3
+    assert "part login" in said.err
+    assert json.loads(part("ls", "--json").err)["code"] == "unauthenticated"
+    monkeypatch.setenv("PART_TOKEN", lab.tokens["ada"])
+    assert part("show", "0" * 18).status == 2
+    assert part("show", "zzzz").status == 2
+    assert part("nonsense").status == 2
+
+
+def test_an_interrupted_follow_leaves_the_run_alone(ada, part, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "follow", interrupted)
+    said = part("submit", *SPEC, "--follow")
+    assert said.status == 130
+    assert "The run goes on" in said.err
+    assert ada.url
+
+
+def test_the_command_is_installed_and_bears_a_closed_pipe(ada):
+    submitted(ada)
+    script = [sys.executable, "-m", "partlab", "ls"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        script, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    shown = subprocess.run(script, capture_output=True, text=True, timeout=60, check=True)
+    assert "queued" in shown.stdout
+
+
+def test_output_survives_a_stream_without_unicode(ada, finished):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    script = [sys.executable, "-m", "partlab"]
+    for arguments in (["metrics", finished.id], ["show", finished.id], ["--help"]):
+        done = subprocess.run(
+            [*script, *arguments], capture_output=True, env=environment, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr.decode()
+    assert ada.url
