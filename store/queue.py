@@ -252,6 +252,17 @@ def _reap_one(
     return Reaped(lease.run_id, lease.attempt, outcome)
 
 
+def recover(
+    connection: Connection, *, worker: str, now: datetime, max_attempts: int
+) -> list[Reaped]:
+    """Give back at once what an earlier process of ``worker`` held; the caller knows it is dead."""
+    held = sa.select(leases).where(_LIVE, leases.c.worker == worker).order_by(leases.c.id)
+    return [
+        _reap_one(connection, row, now=now, max_attempts=max_attempts)
+        for row in connection.execute(held).all()
+    ]
+
+
 def requeue(
     connection: Connection,
     run_id: str,

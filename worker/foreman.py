@@ -15,7 +15,7 @@ from store.engine import database_now, make_engine, writing
 from store.rows import Claim
 from worker.database import is_outage
 from worker.process import ENTRY
-from worker.reaper import reap
+from worker.reaper import reap, recover
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -86,6 +86,7 @@ class Foreman(threading.Thread):
         settings.state_folder.mkdir(parents=True, exist_ok=True)
         offered = settings.slots()
         with writing(self._engine) as connection:
+            recover(connection, settings)
             slots = queue.register_worker(
                 connection,
                 name=settings.worker_name,

@@ -25,6 +25,21 @@ SMALL = {
 LONG = {**TINY, "training": {"epochs": 60, "batch_size": 64}}
 
 
+def test_a_killed_worker_takes_up_its_own_run_again_without_waiting_for_the_lease(
+    sqlite_engine, tmp_path
+):
+    engine = sqlite_engine
+    run_id = submit(engine, LONG)
+    for attempt in (1, 2):
+        with celery_worker(engine, tmp_path, lease_seconds=300) as worker:
+            until(lambda n=attempt: look(engine, run_id).attempt == n, seconds=30)
+            if attempt == 1:
+                until(at_step(engine, run_id, 3))
+            worker.process.kill()
+    reasons = [event.reason for event in everything(engine, run_id)[2]]
+    assert any("lease of celery lost" in reason for reason in reasons)
+
+
 @pytest.fixture(scope="module")
 def broker_url(tmp_path_factory):
     with broker(tmp_path_factory.mktemp("broker")) as url:
