@@ -115,7 +115,8 @@ def main() -> None:
     took = medians(variants)
     base = took["pgd-at"]
     print(
-        f"\nResNet-18, batch {BATCH} of 32x32, PGD-10 + update, fp32, {torch.get_num_threads()} threads"
+        f"\nResNet-18, batch {BATCH} of 32x32, PGD-10 + update, fp32, "
+        f"{torch.get_num_threads()} threads"
     )
     for name, seconds in took.items():
         print(

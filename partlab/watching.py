@@ -141,7 +141,9 @@ class Lines(AbstractContextManager["Lines"]):
         self._at[title] = now
         about = note(progress, left)
         text = f"{title}: {phase} {progress['done']}/{progress['total']}"
-        self._out.print(Text(f"{text}, {about}" if about else text), soft_wrap=True)
+        # A phase that does not move has nothing to tell.
+        if self._is_new(title, text):
+            self._out.print(Text(f"{text}, {about}" if about else text), soft_wrap=True)
 
     def settle(self, title: str, text: Text) -> None:
         """Write where a run stands, once."""
