@@ -8,11 +8,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 mpl.rcParams["font.family"] = "DejaVu Sans"
-INK, FAINT = "#1b1f24", "#6b7280"
+INK, FAINT, RIGHT, WRONG = "#1b1f24", "#6b7280", "#15803d", "#b91c1c"
 COLUMNS = (
     ("image", "x"),
     ("Grad-CAM", "Eq. 4"),
@@ -20,10 +23,17 @@ COLUMNS = (
     ("Score-CAM", "softmax scores"),
     ("ensemble M", "Eq. 9"),
     ("mask S", "Eq. 7"),
-    ("radius ε_w", "Eq. 8, grey levels"),
-    ("perturbation δ", "grey levels"),
+    ("radius ε$_w$", "Eq. 8"),
+    ("perturbation", "δ"),
     ("adversarial", "x + δ"),
 )
+STEPS = (
+    (1, 3, "class activation maps of the true label"),
+    (4, 6, "from ensemble to budget"),
+    (7, 8, "the attack inside that budget"),
+)
+CELL, LEFT, GAP, TOP, BOTTOM = 1.3, 0.75, 0.09, 0.92, 0.72
+"""Inches: a cell's side, the margin of row names, and what separates and surrounds the cells."""
 
 
 @dataclass(frozen=True)
@@ -50,74 +60,100 @@ class BudgetPicture:
     caption: str
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How a column's values become colours; the columns that share one share its bar."""
+
+    first: int
+    last: int
+    colours: str
+    low: float
+    high: float
+    unit: str
+
+    def paint(self, axes: Any, values: Tensor) -> None:  # noqa: ANN401 - matplotlib
+        """Fill ``axes``. values: (H, W)."""
+        axes.imshow(
+            values.numpy(),
+            cmap=self.colours,
+            vmin=self.low,
+            vmax=self.high,
+            interpolation="nearest",
+        )
+
+
 def draw(picture: BudgetPicture) -> bytes:
-    """Return the figure as PNG bytes."""
-    rows = len(picture.x)
-    figure = Figure(figsize=(13.2, 1.42 * rows + 1.15), dpi=150, facecolor="white")
+    """Return the figure as PNG bytes, one row for each image."""
+    rows, columns = len(picture.x), len(COLUMNS)
+    width = LEFT + columns * (CELL + GAP)
+    height = TOP + rows * (CELL + 3 * GAP) + BOTTOM
+    figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
-    top = 1 - 0.72 / (1.42 * rows + 1.15)
-    bottom = 0.36 / (1.42 * rows + 1.15)
-    grid = figure.subplots(
-        rows,
-        len(COLUMNS),
-        squeeze=False,
-        gridspec_kw={
-            "left": 0.045,
-            "right": 0.995,
-            "top": top,
-            "bottom": bottom,
-            "wspace": 0.08,
-            "hspace": 0.2,
-        },
-    )
+
+    def place(row: float, column: float, cells: float = 1.0, tall: float = CELL) -> Any:  # noqa: ANN401
+        left = LEFT + column * (CELL + GAP)
+        bottom = height - TOP - row * (CELL + 3 * GAP) - tall
+        wide = cells * (CELL + GAP) - GAP
+        return figure.add_axes((left / width, bottom / height, wide / width, tall / height))
+
+    scales = _scales(picture)
+    cells = [[place(row, column) for column in range(columns)] for row in range(rows)]
     for row in range(rows):
-        _draw_row(grid[row], picture, row)
-    for axes, (title, note) in zip(grid[0], COLUMNS, strict=True):
-        axes.annotate(
-            title, (0.5, 1.24), xycoords="axes fraction", ha="center", fontsize=9.5, color=INK
-        )
-        axes.annotate(
-            note, (0.5, 1.09), xycoords="axes fraction", ha="center", fontsize=7, color=FAINT
-        )
-    _colour_bars(grid[-1], picture)
-    figure.text(0.045, 0.012, picture.caption, fontsize=7.5, color=FAINT)
+        _draw_row(cells[row], picture, row, scales)
+    for scale in scales:
+        bar = place(rows + 0.03, scale.first + 0.06, scale.last - scale.first + 0.88, 0.07)
+        _colour_bar(bar, scale)
+    for axes, (title, note) in zip(cells[0], COLUMNS, strict=True):
+        _write(axes, (0.5, 1.17), title, size=9.5, colour=INK)
+        _write(axes, (0.5, 1.05), note, size=7, colour=FAINT)
+    for first, last, name in STEPS:
+        _heading(cells[0][first], cells[0][last], name)
+    figure.text(LEFT / width, 0.09 / height, picture.caption, fontsize=7.5, color=FAINT)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _draw_row(axes: Any, picture: BudgetPicture, row: int) -> None:  # noqa: ANN401 - matplotlib
-    low, high = (255 * r for r in picture.radii)
-    pixels = "nearest"
-    delta = 255 * (picture.x_adv[row] - picture.x[row])
-    _image(axes[0], picture.x[row])
+def _scales(picture: BudgetPicture) -> list[Scale]:
+    """Return the scales of maps, mask, radius and, on grey images, perturbation."""
+    low, high = (255 * radius for radius in picture.radii)
+    scales = [
+        Scale(1, 4, "magma", 0, 1, "normalised activation"),
+        Scale(5, 5, "cividis", 0, 1, "weight"),
+        Scale(6, 6, "viridis", low, high if high > low else low + 1, "grey levels"),
+    ]
+    if picture.x.shape[1] == 1:
+        scales.append(Scale(7, 7, "RdBu_r", -high, high, "grey levels"))
+    return scales
+
+
+def _draw_row(axes: Sequence[Any], picture: BudgetPicture, row: int, scales: list[Scale]) -> None:
+    maps, mask, radius, *signed = scales
+    delta = picture.x_adv[row] - picture.x[row]
+    _photograph(axes[0], picture.x[row])
     for column in range(3):
-        axes[1 + column].imshow(picture.maps[column, row].numpy(), cmap="magma", vmin=0, vmax=1)
-    axes[4].imshow(picture.ensemble[row].numpy(), cmap="magma", vmin=0, vmax=1)
-    axes[5].imshow(picture.mask[row].numpy(), cmap="cividis", vmin=0, vmax=1, interpolation=pixels)
-    axes[6].imshow(
-        255 * picture.epsilon[row, 0].numpy(),
-        cmap="viridis",
-        vmin=low,
-        vmax=high if high > low else low + 1,
-        interpolation=pixels,
-    )
-    if delta.shape[0] == 1:
-        axes[7].imshow(delta[0].numpy(), cmap="RdBu_r", vmin=-high, vmax=high, interpolation=pixels)
+        maps.paint(axes[1 + column], picture.maps[column, row])
+    maps.paint(axes[4], picture.ensemble[row])
+    mask.paint(axes[5], picture.mask[row])
+    radius.paint(axes[6], 255 * picture.epsilon[row, 0])
+    if signed:
+        signed[0].paint(axes[7], 255 * delta[0])
     else:
-        _image(axes[7], 0.5 + delta / (2 * high))
-    _image(axes[8], picture.x_adv[row])
+        _photograph(axes[7], 0.5 + delta / (2 * max(picture.radii)))
+        if row == len(picture.x) - 1:
+            _write(axes[7], (0.5, -0.12), f"grey ± {255 * max(picture.radii):.3g} levels", 6.5)
+    _photograph(axes[8], picture.x_adv[row])
     for cell in axes:
         cell.set_xticks([])
         cell.set_yticks([])
         for spine in cell.spines.values():
             spine.set_visible(False)
-    axes[0].set_ylabel(picture.truth[row], fontsize=9, color=INK, labelpad=6)
+    axes[0].set_ylabel(picture.truth[row], fontsize=9.5, color=INK, labelpad=7)
     _verdict(axes[0], picture.predicted[row], picture.truth[row])
     _verdict(axes[8], picture.predicted_adv[row], picture.truth[row])
 
 
-def _image(axes: Any, x: Tensor) -> None:  # noqa: ANN401 - matplotlib
+def _photograph(axes: Any, x: Tensor) -> None:  # noqa: ANN401 - matplotlib
     array = np.clip(x.permute(1, 2, 0).numpy(), 0, 1)
     if array.shape[2] == 1:
         axes.imshow(array[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -127,24 +163,34 @@ def _image(axes: Any, x: Tensor) -> None:  # noqa: ANN401 - matplotlib
 
 def _verdict(axes: Any, predicted: str, truth: str) -> None:  # noqa: ANN401 - matplotlib
     right = predicted == truth
-    axes.set_xlabel(
-        f"{'✓' if right else '✗'} {predicted}",
-        fontsize=7.5,
-        color="#15803d" if right else "#b91c1c",
-        labelpad=2,
-    )
+    sign, colour = ("✓", RIGHT) if right else ("✗", WRONG)
+    _write(axes, (0.5, -0.12), f"{sign} {predicted}", size=8, colour=colour)
 
 
-def _colour_bars(axes: Any, picture: BudgetPicture) -> None:  # noqa: ANN401 - matplotlib
-    low, high = (255 * r for r in picture.radii)
-    told = {
-        1: "0 to 1",
-        2: "0 to 1",
-        3: "0 to 1",
-        4: "0 to 1",
-        5: "0 to 1",
-        6: f"{low:.3g} to {high:.3g}",
-        7: f"±{high:.3g}",
-    }
-    for column, text in told.items():
-        axes[column].set_xlabel(text, fontsize=7, color=FAINT, labelpad=2)
+def _colour_bar(axes: Any, scale: Scale) -> None:  # noqa: ANN401 - matplotlib
+    shown = ScalarMappable(Normalize(scale.low, scale.high), scale.colours)
+    bar = axes.figure.colorbar(shown, cax=axes, orientation="horizontal")
+    bar.outline.set_visible(False)
+    bar.set_ticks([scale.low, scale.high], labels=[f"{scale.low:.3g}", f"{scale.high:.3g}"])
+    bar.ax.tick_params(labelsize=6.5, length=0, pad=2, labelcolor=FAINT)
+    _write(axes, (0.5, -2.2), scale.unit, size=6.5, colour=FAINT)
+
+
+def _heading(first: Any, last: Any, name: str) -> None:  # noqa: ANN401 - matplotlib
+    """Write ``name`` over a rule that spans from one cell to another."""
+    figure = first.figure
+    left, right = first.get_position(), last.get_position()
+    up = left.y1 + 0.42 / figure.get_figheight()
+    figure.add_artist(Line2D([left.x0, right.x1], [up, up], color=FAINT, linewidth=0.6, alpha=0.6))
+    above = up + 0.06 / figure.get_figheight()
+    figure.text((left.x0 + right.x1) / 2, above, name, ha="center", fontsize=8.5, color=FAINT)
+
+
+def _write(
+    axes: Any,  # noqa: ANN401 - matplotlib
+    at: tuple[float, float],
+    text: str,
+    size: float = 7.0,
+    colour: str = FAINT,
+) -> None:
+    axes.annotate(text, at, xycoords="axes fraction", ha="center", fontsize=size, color=colour)

@@ -105,13 +105,17 @@ def table(out: Console, outcomes: Sequence[Outcome]) -> RenderableType:
     for one in outcomes:
         verdict = one.evaluation.audit.verdict if one.evaluation else one.run.state.value
         style = tables.VERDICT_STYLE.get(verdict, "bold red")
-        cells = [_cell(one.result(label)) for label in COLUMNS]
+        cells = [_two_lines(one.result(label)) for label in COLUMNS]
         made.add_row(one.run.title, *cells, Text(verdict, style=style), _took(one.run))
     return made
 
 
-def _cell(result: AttackResult | None) -> str:
-    return "-" if result is None else figures.accuracy(result)
+def _two_lines(result: AttackResult | None) -> Text:
+    """Put the interval under its accuracy, so that the table fits a window of 80 columns."""
+    if result is None:
+        return Text("-")
+    interval = figures.interval(result.interval)
+    return Text.assemble(figures.percent(result.accuracy), "\n", (interval, "dim"))
 
 
 def _took(run: Run) -> str:
@@ -147,7 +151,8 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for one in outcomes:
-        cells = [_cell(one.result(label)).replace("  ", " ") for label in COLUMNS]
+        found = [one.result(label) for label in COLUMNS]
+        cells = ["-" if result is None else figures.accuracy(result) for result in found]
         n = str(one.evaluation.n) if one.evaluation else "-"
         verdict = one.evaluation.audit.verdict if one.evaluation else one.run.state.value
         lines.append(f"| {' | '.join((one.run.title, *cells, n, verdict))} |")

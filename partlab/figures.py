@@ -18,7 +18,7 @@ def interval(bounds: Interval) -> str:
 
 def accuracy(result: AttackResult) -> str:
     """Return an accuracy with its interval."""
-    return f"{percent(result.accuracy)}  [{interval(result.interval)}]"
+    return f"{percent(result.accuracy)} [{interval(result.interval)}]"
 
 
 def number(value: float) -> str:

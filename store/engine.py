@@ -9,16 +9,21 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, event
 
 BUSY_SECONDS = 15.0
+IDLE_SECONDS = 10.0
+"""How long a transaction may stand still before PostgreSQL ends it and frees its locks."""
 
 
 def make_engine(url: str, *, pool_size: int = 5) -> Engine:
     """Return an engine for ``url``.
 
     SQLite: write-ahead log, foreign keys, a busy timeout, and transactions that say at once whether
-    they write. PostgreSQL: pings before use, so that a restarted server gets a new connection.
+    they write. PostgreSQL: pings before use, so that a restarted server gets a new connection; a
+    process that freezes inside a transaction loses it, so that its locks stop nobody else.
     """
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, pool_size=pool_size, max_overflow=5, pool_pre_ping=True)
+        engine = sa.create_engine(url, pool_size=pool_size, max_overflow=5, pool_pre_ping=True)
+        event.listen(engine, "connect", _configure_postgresql)
+        return engine
     engine = sa.create_engine(
         url,
         pool_size=pool_size,
@@ -28,6 +33,12 @@ def make_engine(url: str, *, pool_size: int = 5) -> Engine:
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _configure_postgresql(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI's own
+    idle = f"{1000 * IDLE_SECONDS:.0f}"
+    connection.execute(f"SET idle_in_transaction_session_timeout = {idle}")
+    connection.commit()
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - DBAPI's own

@@ -21,7 +21,7 @@ def test_the_demo_tells_its_story_and_stops_cleanly(tmp_path: Path):
     done = subprocess.run(
         [*DEMO, *SHORTENED],
         cwd=tmp_path,
-        env={**os.environ, "PARTLAB_STATE": str(tmp_path / "not-here")},
+        env={**os.environ, "PARTLAB_STATE": str(tmp_path / "not-here"), "COLUMNS": "80"},
         capture_output=True,
         text=True,
         timeout=280,
@@ -31,6 +31,7 @@ def test_the_demo_tells_its_story_and_stops_cleanly(tmp_path: Path):
     for words in ("method", "PGD-20", "worst case", "part++", "pgd-at", "standard", "verdict"):
         assert words in done.stdout
     assert "\x1b" not in done.stdout
+    assert "…" not in done.stdout, "a figure is cut in a window of 80 columns"
     folder = tmp_path / "demo-output"
     assert (folder / "budget.png").read_bytes().startswith(b"\x89PNG")
     results = json.loads((folder / "results.json").read_text())

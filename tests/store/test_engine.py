@@ -9,9 +9,10 @@ from alembic import command
 
 from migrations.__main__ import configuration, main
 from store.engine import database_now, reading, writing
+from store.queue import claim
 from store.tables import UtcDateTime, users
 from store.users import create_user
-from tests.store.databases import NOW, fresh_engine
+from tests.store.databases import LEASE, NOW, fresh_engine
 
 
 def test_models_and_migrations_agree(database_url):
@@ -83,3 +84,15 @@ def test_writers_wait_for_each_other_instead_of_failing():
         with reading(engine) as connection:
             assert set(connection.scalars(sa.select(users.c.usage_seconds))) == {16.0}
     assert errors == []
+
+
+def test_who_freezes_inside_a_transaction_stops_nobody(monkeypatch):
+    """A worker stopped between claim and commit loses its transaction, and with it the lock."""
+    monkeypatch.setattr("store.engine.IDLE_SECONDS", 0.5)
+    with fresh_engine("postgresql") as engine, engine.connect() as frozen:
+        claim(frozen, worker="frozen", now=NOW, lease=LEASE)
+        with writing(engine) as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+            claim(connection, worker="alive", now=NOW, lease=LEASE)
+        with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"):
+            frozen.execute(sa.select(users.c.name))
