@@ -42,7 +42,7 @@ TINY: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     before = torch.get_num_threads()
     configure(Environment(work=Path(), data_root=Path(), threads=1))
@@ -332,12 +332,13 @@ class TestCheckpointFiles:
             checkpoint.load(tmp_path / "x.safetensors")
 
 
-class TestOfAFinishedRun:
-    @pytest.fixture(scope="class")
-    def trained(self, tmp_path_factory):
-        work = tmp_path_factory.mktemp("trained")
-        return work, list(run_experiment(spec_of(), environment(work)))
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    work = tmp_path_factory.mktemp("trained")
+    return work, list(run_experiment(spec_of(), environment(work)))
 
+
+class TestOfAFinishedRun:
     def test_an_evaluation_elsewhere_finds_the_same(self, trained, tmp_path):
         work, told = trained
         spec = expand({"kind": "evaluate", "source": {"run": "0" * 18}}, source=spec_of())
