@@ -1,3 +1,8 @@
+import os
+
+# Each of pytest's workers computes with one thread, so that they do not fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from tests.store.databases import database_url, engine, sqlite_engine
 
 __all__ = ["database_url", "engine", "sqlite_engine"]

@@ -1,5 +1,8 @@
 """The maps against the grad-cam package, which nobody here wrote."""
 
+from copy import deepcopy
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +35,13 @@ SHAPES = {"small-cnn": (1, 8, 6), "resnet18": (3, 32, 2)}
 
 
 def trained_like(name: str) -> tuple[CamClassifier, Tensor, Tensor]:
-    """A network whose maps are not all zero: random weights, batch statistics of real inputs."""
+    """A network of one's own whose maps are not all zero, images, and the labels it gives them."""
+    return deepcopy(_trained_like(name))
+
+
+@cache
+def _trained_like(name: str) -> tuple[CamClassifier, Tensor, Tensor]:
+    # Random weights, batch statistics of real inputs.
     channels, size, count = SHAPES[name]
     draw = generator(1, name)
     model = MODELS[name](
