@@ -388,7 +388,7 @@ def facts(
     on_gpu = environment.device != "cpu"
     return {
         "device": environment.device,
-        "device_name": torch.cuda.get_device_name() if on_gpu else platform.processor() or "CPU",
+        "device_name": torch.cuda.get_device_name() if on_gpu else _processor(),
         "threads": environment.threads,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "torch": torch.__version__,
@@ -403,6 +403,16 @@ def facts(
         "test_sha256": fingerprint(split.test),
         "seed": spec.seed,
     }
+
+
+def _processor() -> str:
+    """Return the processor's name where Linux tells it, else its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
 
 
 def _own_version() -> str:

@@ -1,6 +1,6 @@
 """What the lab knows, as tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,9 @@ STATE_STYLE: Mapping[RunState, str] = {
     RunState.FAILED: "bold red",
     RunState.CANCELLED: "magenta",
 }
+NARROW = 110
+"""Below so many columns the list of runs does without LEFT_OUT."""
+LEFT_OUT = frozenset({"data", "owner", "submitted"})
 VERDICT_STYLE: Mapping[str, str] = {
     "sound": "bold green",
     "suspicious": "bold yellow",
@@ -99,24 +102,32 @@ def _verdict(summary: Mapping[str, Any] | None) -> Text:
 
 
 def runs(out: Console, found: Sequence[Run]) -> RenderableType:
-    """List runs."""
-    made = table(
-        out, "run", "state", "what", "data", "clean", "worst case", "verdict", "owner", "submitted"
-    )
+    """List runs; a window too narrow for every column keeps what a run is and what came of it."""
     now = datetime.now(UTC)
+    columns: dict[str, Callable[[Run], RenderableType]] = {
+        "run": lambda run: run.id,
+        "state": lambda run: state_text(run.state),
+        "what": _title,
+        "data": lambda run: Text(_data(run.spec)),
+        "clean": lambda run: _share(run.summary, "clean_accuracy"),
+        "worst case": lambda run: _share(run.summary, "worst_case_robust_accuracy"),
+        "verdict": lambda run: _verdict(run.summary),
+        "owner": lambda run: Text(run.owner),
+        "submitted": lambda run: figures.age(run.submitted_at, now),
+    }
+    if out.width < NARROW:
+        columns = {name: columns[name] for name in columns if name not in LEFT_OUT}
+    made = table(out, *columns)
+    made.columns[list(columns).index("what")].no_wrap = False
     for run in found:
-        made.add_row(
-            run.id,
-            state_text(run.state),
-            Text(run.title),
-            Text(str(run.spec.get("data", {}).get("dataset", ""))),
-            _share(run.summary, "clean_accuracy"),
-            _share(run.summary, "worst_case_robust_accuracy"),
-            _verdict(run.summary),
-            Text(run.owner),
-            figures.age(run.submitted_at, now),
-        )
+        made.add_row(*(cell(run) for cell in columns.values()))
     return made
+
+
+def _title(run: Run) -> Text:
+    # A name someone gave does not say the method.
+    method = run.preset or run.kind
+    return Text(run.title) if run.title == method else Text(f"{run.title} ({method})")
 
 
 def run_facts(run: Run) -> RenderableType:

@@ -147,6 +147,15 @@ def test_ls_lists_newest_first_in_whole_rows(finished, part):
     assert ESCAPE not in said.out
 
 
+@pytest.mark.usefixtures("ada")
+def test_ls_cuts_nothing_in_a_narrow_window(finished, part, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = part("ls", "--state", "succeeded")
+    assert finished.id in said.out
+    assert "59.0 %" in said.out
+    assert "…" not in said.out
+
+
 @pytest.mark.usefixtures("finished", "failed")
 def test_ls_filters(ada, part):
     only = part("ls", "--state", "failed", "--json", "--mine")
