@@ -22,7 +22,7 @@ from partcore.cams import (
     ScoreCam,
     read,
 )
-from partcore.methods import Perturbation, Reweighted, ReweightedAtStart, Uniform
+from partcore.methods import Budget, Perturbation, Reweighted, ReweightedAtStart, Uniform
 from partcore.models import MODELS, CamClassifier
 from partcore.modes import evaluating, frozen
 from partcore.objectives import cross_entropy
@@ -101,12 +101,11 @@ def main() -> None:
     x = images(BATCH).contiguous(memory_format=torch.channels_last)
     model, plain = network(), network().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     y = torch.arange(BATCH) % 10
-    part = {"attack": attack, "mask": CentredSigmoid(), "epsilon_high": EPSILON}
-    part |= {"epsilon_low": 7 / 255, "maps": maps(exact=False)}
+    budget = Budget(maps(exact=False), CentredSigmoid(), EPSILON, epsilon_low=7 / 255)
     methods: dict[str, Perturbation] = {
         "pgd-at": Uniform(attack, EPSILON),
-        "part++, maps at the image": Reweighted(**part),
-        "part++, maps at the attack's start": ReweightedAtStart(**part),
+        "part++, maps at the image": Reweighted(attack, budget),
+        "part++, maps at the attack's start": ReweightedAtStart(attack, budget),
     }
     variants: dict[str, Callable[[], None]] = {
         name: (lambda m=method: step(model, m, x, y)) for name, method in methods.items()

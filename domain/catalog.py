@@ -9,7 +9,8 @@ from fractions import Fraction
 from typing import Literal
 
 DatasetName = Literal["digits", "cifar10", "cifar100", "svhn", "image-folder"]
-ModelName = Literal["small-cnn", "resnet18"]
+TORCHVISION = "torchvision:"
+"""Before the name of a classifier of torchvision."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class ModelFacts:
     """Parameter count by (channels, classes)."""
     stride: int
     """Input pixels per cell of its CAM grid."""
-    default_learning_rate: float
+    default_learning_rate: float = 0.1
+    smallest_size: int = 8
+    """Side in pixels of the least image it takes."""
 
 
 DATASETS: Mapping[DatasetName, DatasetFacts] = {
@@ -110,17 +113,95 @@ DATASETS: Mapping[DatasetName, DatasetFacts] = {
     ),
 }
 
-MODELS: Mapping[ModelName, ModelFacts] = {
+_TORCHVISION: Mapping[str, int] = {
+    "densenet121": 6_964_106,
+    "densenet161": 26_494_090,
+    "densenet169": 12_501_130,
+    "densenet201": 18_112_138,
+    "efficientnet_b0": 4_020_358,
+    "efficientnet_b1": 6_525_994,
+    "efficientnet_b2": 7_715_084,
+    "efficientnet_b3": 10_711_602,
+    "efficientnet_b4": 17_566_546,
+    "efficientnet_b5": 28_361_274,
+    "efficientnet_b6": 40_758_754,
+    "efficientnet_b7": 63_812_570,
+    "efficientnet_v2_l": 117_247_082,
+    "efficientnet_v2_m": 52_871_166,
+    "efficientnet_v2_s": 20_190_298,
+    "googlenet": 5_610_154,
+    "inception_v3": 21_806_058,
+    "mnasnet0_5": 950_322,
+    "mnasnet0_75": 1_902_018,
+    "mnasnet1_0": 3_115_122,
+    "mnasnet1_3": 5_014_066,
+    "mobilenet_v2": 2_236_682,
+    "regnet_x_16gf": 52_250_026,
+    "regnet_x_1_6gf": 8_286_266,
+    "regnet_x_32gf": 105_315_770,
+    "regnet_x_3_2gf": 14_297_642,
+    "regnet_x_400mf": 5_098_986,
+    "regnet_x_800mf": 6_593_386,
+    "regnet_x_8gf": 37_670_858,
+    "regnet_y_128gf": 637_493_824,
+    "regnet_y_16gf": 80_595_390,
+    "regnet_y_1_6gf": 10_322_320,
+    "regnet_y_32gf": 141_370_900,
+    "regnet_y_3_2gf": 17_938_468,
+    "regnet_y_400mf": 3_907_554,
+    "regnet_y_800mf": 5_655_362,
+    "regnet_y_8gf": 37_384_642,
+    "resnet101": 42_520_650,
+    "resnet152": 58_164_298,
+    "resnet18": 11_181_642,
+    "resnet34": 21_289_802,
+    "resnet50": 23_528_522,
+    "resnext101_32x8d": 86_762_826,
+    "resnext101_64x4d": 81_426_762,
+    "resnext50_32x4d": 23_000_394,
+    "shufflenet_v2_x0_5": 352_042,
+    "shufflenet_v2_x1_0": 1_263_854,
+    "shufflenet_v2_x1_5": 2_488_874,
+    "shufflenet_v2_x2_0": 5_365_486,
+    "wide_resnet101_2": 124_858_186,
+    "wide_resnet50_2": 66_854_730,
+}
+"""torchvision's classifiers that end in pooling and a linear head: parameters at 3 channels and ten
+classes."""
+
+MODELS: Mapping[str, ModelFacts] = {
     "small-cnn": ModelFacts(
         title="Small convolutional network for CPUs",
-        parameters_at={},
+        parameters_at={(3, 10): 112_938, (1, 10): 112_362},
         stride=2,
-        default_learning_rate=0.1,
     ),
     "resnet18": ModelFacts(
         title="ResNet-18 with a 3x3 stem and no max-pool (CIFAR form)",
         parameters_at={(3, 10): 11_173_962},
         stride=8,
-        default_learning_rate=0.1,
     ),
+    "preact-resnet18": ModelFacts(
+        title="PreAct ResNet-18 (Rice et al., 2020)",
+        parameters_at={(3, 10): 11_172_170},
+        stride=8,
+    ),
+    "wrn-28-10": ModelFacts(
+        title="Wide ResNet 28-10 (TRADES' form)",
+        parameters_at={(3, 10): 36_479_194},
+        stride=4,
+    ),
+    "wrn-34-10": ModelFacts(
+        title="Wide ResNet 34-10 (TRADES' form)",
+        parameters_at={(3, 10): 46_160_474},
+        stride=4,
+    ),
+    **{
+        TORCHVISION + name: ModelFacts(
+            title=f"torchvision's {name}, for images of 64 pixels and more",
+            parameters_at={(3, 10): count},
+            stride=32,
+            smallest_size=96 if name == "inception_v3" else 64,
+        )
+        for name, count in _TORCHVISION.items()
+    },
 }

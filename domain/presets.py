@@ -5,23 +5,18 @@ the preset's. What comes out names every value that decides a number.
 """
 
 from collections.abc import Mapping
-from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from domain.catalog import DATASETS, MODELS, DatasetFacts
+from domain import recipes
+from domain.catalog import DATASETS, MODELS
 from domain.errors import FieldError, SpecInvalid
+from domain.recipes import PRESETS
+from domain.scheduled import CONSTANT, RAMP
 from domain.spec import EvaluateSpec, Part, RunSpec, TrainSpec, VisualiseSpec
 from domain.units import format_radius
 
-PresetName = Literal["standard", "pgd-at", "part", "part++"]
-PRESETS: Mapping[PresetName, str] = {
-    "standard": "Plain training on clean images: the control that should not be robust.",
-    "pgd-at": "PGD adversarial training at one radius (Madry et al., 2018).",
-    "part": "PART: Grad-CAM decides each pixel's radius (Zhang et al., ICML 2024).",
-    "part++": "PART++: the mean of Grad-CAM, Grad-CAM++ and Score-CAM decides it.",
-}
 DEFAULT_EPOCHS = 30
 
 _TYPES: Mapping[str, type[TrainSpec | EvaluateSpec | VisualiseSpec]] = {
@@ -101,8 +96,9 @@ def _sentence(message: str) -> str:
 def _pointer(location: tuple[int | str, ...], body: object) -> str:
     """Drop the discriminator tags pydantic puts into a location: the body has no such level."""
     kept: list[str] = []
-    for depth, part in enumerate(location):
-        is_last = depth == len(location) - 1
+    parts = [part for part in location if part not in (CONSTANT, RAMP)]
+    for depth, part in enumerate(parts):
+        is_last = depth == len(parts) - 1
         if not is_last and isinstance(body, Mapping) and part == body.get("kind"):
             continue
         body = _child(body, part)
@@ -137,8 +133,7 @@ def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
     preset = raw.get("preset")
     if preset is not None and preset not in PRESETS:
         raise _wrong("/preset", f"{preset!r} is no preset; allowed: {', '.join(PRESETS)}")
-    data = raw.get("data")
-    dataset = data.get("dataset") if isinstance(data, Mapping) else None
+    dataset = _given(raw, "data").get("dataset")
     facts = DATASETS.get(dataset) if isinstance(dataset, str) else None  # type: ignore[call-overload]
     if facts is None:
         allowed = ", ".join(DATASETS)
@@ -147,45 +142,37 @@ def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "data": {"pad": facts.pad, "flip": facts.flip},
         "model": {"name": "small-cnn"},
-        "training": {"epochs": epochs, **_learning_rate(raw)},
+        "training": {
+            "epochs": epochs,
+            **_learning_rate(raw),
+            **recipes.TRAINING.get(str(preset), {}),
+        },
         "evaluation": {"epsilon": format_radius(facts.epsilon)},
     }
     if preset is not None:
-        defaults["method"] = _method(preset, facts, epochs)
+        defaults["method"] = recipes.method(preset, facts, epochs)
+        if "epsilon_gap" in _given(raw, "method"):
+            defaults["method"].pop("epsilon_low", None)
     elif "method" not in raw:
         raise _wrong("/method", f"give a `method`, or a `preset`: {', '.join(PRESETS)}")
     return defaults
 
 
+def _given(raw: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """A part of a submission, empty if it is none or no object."""
+    found = raw.get(part)
+    return found if isinstance(found, Mapping) else {}
+
+
 def _given_epochs(raw: Mapping[str, Any]) -> int:
-    training = raw.get("training")
-    epochs = training.get("epochs") if isinstance(training, Mapping) else None
+    epochs = _given(raw, "training").get("epochs")
     return epochs if isinstance(epochs, int) else DEFAULT_EPOCHS
 
 
 def _learning_rate(raw: Mapping[str, Any]) -> dict[str, float]:
-    model = raw.get("model")
-    name = model.get("name") if isinstance(model, Mapping) else None
-    facts = MODELS.get(name) if isinstance(name, str) else None  # type: ignore[call-overload]
+    name = _given(raw, "model").get("name")
+    facts = MODELS.get(name) if isinstance(name, str) else None
     return {} if facts is None else {"learning_rate": facts.default_learning_rate}
-
-
-def _method(preset: str, facts: DatasetFacts, epochs: int) -> dict[str, Any]:
-    """A preset's method: ten steps of a quarter radius; low budget 7/8; a sixth of warm-up."""
-    attack = {"steps": 10, "step_size": format_radius(facts.epsilon / 4)}
-    if preset == "standard":
-        return {"kind": "standard"}
-    if preset == "pgd-at":
-        return {"kind": "pgd-at", "epsilon": format_radius(facts.epsilon), "attack": attack}
-    members = ["grad-cam"] if preset == "part" else ["grad-cam", "grad-cam++", "score-cam"]
-    return {
-        "kind": "part",
-        "epsilon_high": format_radius(facts.epsilon),
-        "epsilon_low": format_radius(facts.epsilon * Fraction(7, 8)),
-        "warmup_epochs": epochs // 6,
-        "attack": attack,
-        "cam": {"members": members},
-    }
 
 
 def _source_defaults(kind: str, source: TrainSpec | None) -> dict[str, Any]:
@@ -203,12 +190,15 @@ def _source_defaults(kind: str, source: TrainSpec | None) -> dict[str, Any]:
     }
     if kind == "evaluate":
         return {**shared, "evaluation": given["evaluation"]}
-    facts = DATASETS[source.data.dataset]
-    method = given["method"] if isinstance(source.method, Part) else _method("part++", facts, 0)
-    drawn = {"mask": {}, **{k: method[k] for k in ("cam", "epsilon_high", "epsilon_low")}}
-    return {**shared, **drawn, **({"mask": method["mask"]} if "mask" in method else {})}
-
-
-def preset_names() -> tuple[str, ...]:
-    """Every preset, in the order they are shown."""
-    return get_args(PresetName)
+    method = source.method
+    if not isinstance(method, Part):
+        facts = DATASETS[source.data.dataset]
+        method = Part.model_validate(recipes.method("part++", facts, 0))
+    low, high = method.final_radii()
+    return {
+        **shared,
+        "cam": method.cam.model_dump(mode="json"),
+        "mask": method.mask.model_dump(mode="json"),
+        "epsilon_high": format_radius(high),
+        "epsilon_low": format_radius(low),
+    }

@@ -4,20 +4,41 @@ A spec names everything that decides a run's numbers. Presets are expanded befor
 (:mod:`domain.presets`), so a run never changes meaning when a preset does.
 """
 
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from domain.base import SpecModel, misfit
-from domain.catalog import DATASETS, MODELS, DatasetName, ModelName
+from domain.catalog import DATASETS, MODELS, TORCHVISION, DatasetName
 from domain.ids import ID_PATTERN
-from domain.units import Radius, format_radius
+from domain.scheduled import (
+    Progress,
+    ScheduledRadius,
+    ScheduledSteps,
+    ScheduledTau,
+    at,
+    final,
+    moments,
+)
+from domain.units import Radius
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,79}$")]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,39}$")]
-CamName = Literal["grad-cam", "grad-cam++", "score-cam"]
+CamName = Literal[
+    "cam",
+    "grad-cam",
+    "grad-cam++",
+    "layer-cam",
+    "xgrad-cam",
+    "eigen-cam",
+    "hires-cam",
+    "score-cam",
+    "score-cam-increase",
+    "score-cam-softmax",
+]
 Weights = Literal["best", "last"]
 
 
@@ -66,51 +87,265 @@ class DataSpec(SpecModel):
 class ModelSpec(SpecModel):
     """Which network."""
 
-    name: ModelName
-    """`small-cnn` or `resnet18`."""
+    name: str
+    """`small-cnn`, `resnet18`, `preact-resnet18`, `wrn-28-10`, `wrn-34-10`, or `torchvision:` and a
+    classifier of torchvision that ends in pooling and a linear head, such as
+    `torchvision:resnet50`."""
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Self:
+        if self.name not in MODELS:
+            ours = ", ".join(repr(name) for name in MODELS if not name.startswith(TORCHVISION))
+            near = get_close_matches(self.name, MODELS, n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise misfit(
+                "name", f"there is no {self.name!r}; allowed: {ours}, '{TORCHVISION}...'{hint}"
+            )
+        return self
 
 
 class InnerAttack(SpecModel):
     """PGD as training uses it."""
 
-    steps: int = Field(default=10, ge=1, le=1000)
-    """Gradient steps (Alg. 1: 10)."""
-    step_size: Radius
-    """Length of a step, in pixels of [0, 1] (2/255 belongs to a radius of 8/255)."""
-    start: Literal["uniform", "zero"] = "uniform"
-    """`uniform` in the budget, or `zero`: at the image itself."""
+    steps: ScheduledSteps = 10
+    """Gradient steps (Alg. 1: 10), or a schedule of them."""
+    step_size: ScheduledRadius
+    """Length of a step, in pixels of [0, 1] (2/255 belongs to a radius of 8/255), or a schedule."""
+    start: Literal["uniform", "gaussian", "zero"] = "uniform"
+    """`uniform` in the budget, `gaussian`: 0.001 of normal noise (TRADES, MART), or `zero`: at the
+    image itself."""
+    loss: Literal["cross-entropy", "kl"] = "cross-entropy"
+    """What the attack climbs: `cross-entropy`, or `kl`: the divergence from the clean prediction
+    (TRADES)."""
+    extra_steps: int | None = Field(default=None, ge=0, le=100)
+    """Friendly adversarial training (Zhang et al., 2020): an image stops so many steps after it is
+    misclassified (FAT's tau); null for no early stop."""
+
+
+class ExactScoring(SpecModel):
+    """Every channel's mask on the image, through the network: the definition."""
+
+    kind: Literal["exact"] = "exact"
+
+
+class FeatureSpaceScoring(SpecModel):
+    """Masked features through the head: no pass."""
+
+    kind: Literal["feature-space"] = "feature-space"
+
+
+class MaskGradientScoring(SpecModel):
+    """Linear in the mask around one half: one forward and backward pass."""
+
+    kind: Literal["mask-gradient"] = "mask-gradient"
+
+
+class MeanScoring(SpecModel):
+    """The mean of mask gradient and feature space."""
+
+    kind: Literal["mean"] = "mean"
+
+
+class ClusteredScoring(SpecModel):
+    """Exact at the centroids of the masks: as many passes as centroids."""
+
+    kind: Literal["clusters"] = "clusters"
+    centroids: int = Field(default=8, ge=1, le=4096)
+    """Clusters of masks an image (k-means)."""
+
+
+class FirstChannelsScoring(SpecModel):
+    """The first channels alone, as the report's code does (a defect, for reproduction)."""
+
+    kind: Literal["first-channels"] = "first-channels"
+    channels: int = Field(default=32, ge=1)
+    """How many."""
+
+
+ScoringSpec = Annotated[
+    ExactScoring
+    | FeatureSpaceScoring
+    | MaskGradientScoring
+    | MeanScoring
+    | ClusteredScoring
+    | FirstChannelsScoring,
+    Field(discriminator="kind"),
+]
 
 
 class CamSpec(SpecModel):
     """Which class activation maps decide the mask, and how they are computed."""
 
     members: tuple[CamName, ...] = Field(default=("grad-cam",), min_length=1)
-    """Maps that are averaged, each normalised per image first (Eq. 9): `grad-cam`, `grad-cam++`,
-    `score-cam`."""
-    scores: Literal["feature-space", "exact"] = "feature-space"
-    """Score-CAM's channel scores: masked features through the head (`feature-space`, one forward
-    pass), or `exact`: masked images through the network."""
+    """Maps that are combined, each normalised per image first (Eq. 9): `cam`, `grad-cam`,
+    `grad-cam++`, `layer-cam`, `xgrad-cam`, `eigen-cam`, `hires-cam`, `score-cam` (grad-cam's
+    definition), `score-cam-increase` (Eq. 6 literally), `score-cam-softmax` (Algorithm 1 of the
+    Score-CAM paper)."""
+    combine: Literal["mean", "confidence", "agreement"] = "mean"
+    """`mean` (Eq. 9), or weighted for each image by the `confidence` that survives when only the
+    map's pixels are kept, or by the map's `agreement` with the others."""
+    weights: tuple[float, ...] | None = None
+    """For `mean`: how much each member counts, such as [2, 1, 1] (default: alike)."""
+    scores: ScoringSpec = FeatureSpaceScoring()
+    """How Score-CAM's channel scores are computed: `feature-space`, `exact`, `mask-gradient`,
+    `mean`, `clusters` or `first-channels`."""
+    target: Literal["label", "prediction"] = "label"
+    """The class the maps explain: the true `label`, or the `prediction` of the moment."""
     read_at: Literal["image", "start"] = "image"
     """Where the maps are read: at the `image`, or at the attack's random `start` (saves a pass)."""
 
     @model_validator(mode="after")
-    def _members_differ(self) -> Self:
+    def _members_fit(self) -> Self:
         if len(set(self.members)) != len(self.members):
             raise misfit("members", "a CAM is named twice")
+        if self.weights is None:
+            return self
+        if self.combine != "mean":
+            raise misfit("weights", f"`weights` belong to combine 'mean', not {self.combine!r}")
+        if len(self.weights) != len(self.members) or min(self.weights) <= 0:
+            raise misfit("weights", f"give {len(self.members)} positive weights, one a member")
         return self
 
 
-class MaskSpec(SpecModel):
-    """How a heatmap M becomes the mask S in [0, 1] (Eq. 7)."""
+class CentredSigmoidMask(SpecModel):
+    """sigma(tau (M^ - 1/2)), M^ the map scaled to [0, 1] per image: spreads over the range."""
 
-    kind: Literal["centred-sigmoid", "sigmoid-min-max", "sigmoid-mean", "min-max"] = (
-        "centred-sigmoid"
-    )
-    """`centred-sigmoid`: sigma(tau (M^ - 1/2)); `sigmoid-min-max`: sigma(tau M^) and
-    `sigmoid-mean`: sigma(tau M / mean M), the report's two forms, never under 1/2; `min-max`: M^
-    itself. M^ is the map scaled to [0, 1] per image."""
-    tau: float = Field(default=10.0, gt=0, le=1000)
-    """Steepness of the sigmoid."""
+    kind: Literal["centred-sigmoid"] = "centred-sigmoid"
+    tau: ScheduledTau = 10.0
+    """Steepness, or a schedule of it."""
+
+
+class CentredMeanMask(SpecModel):
+    """sigma(tau (M / mean M - 1))."""
+
+    kind: Literal["centred-mean"] = "centred-mean"
+    tau: ScheduledTau = 10.0
+    """Steepness, or a schedule of it."""
+
+
+class SigmoidMinMaxMask(SpecModel):
+    """sigma(tau M^): Eq. 7, first form; never under 1/2."""
+
+    kind: Literal["sigmoid-min-max"] = "sigmoid-min-max"
+    tau: ScheduledTau = 10.0
+    """Steepness, or a schedule of it."""
+
+
+class SigmoidMeanMask(SpecModel):
+    """sigma(tau M / mean M): Eq. 7, second form; never under 1/2."""
+
+    kind: Literal["sigmoid-mean"] = "sigmoid-mean"
+    tau: ScheduledTau = 10.0
+    """Steepness, or a schedule of it."""
+
+
+class MinMaxMask(SpecModel):
+    """M^ itself: linear."""
+
+    kind: Literal["min-max"] = "min-max"
+
+
+class QuantileMask(SpecModel):
+    """The rank of a pixel among those of its image, from 0 to 1."""
+
+    kind: Literal["quantile"] = "quantile"
+
+
+class ThresholdMask(SpecModel):
+    """1 where M^ reaches a threshold, else 0 (the report's PART-M)."""
+
+    kind: Literal["threshold"] = "threshold"
+    threshold: float = Field(default=0.5, gt=0, le=1)
+    """Of M^, in (0, 1]."""
+
+
+class ZScoreMask(SpecModel):
+    """1 where the map is more than `above` deviations over its mean (the PART paper)."""
+
+    kind: Literal["z-score"] = "z-score"
+    above: float = Field(default=1.0, ge=-10, le=10)
+    """Standard deviations."""
+
+
+class OfficialJetMask(SpecModel):
+    """PART's published code: z-score of the jet-coloured, squared map, per colour channel.
+
+    A defect (the hottest pixels often get the low radius), for reproduction alone.
+    """
+
+    kind: Literal["official-jet"] = "official-jet"
+
+
+class GeometricMask(SpecModel):
+    """A fixed region, whatever the image shows (the report's PART-M)."""
+
+    kind: Literal["geometric"] = "geometric"
+    region: Literal[
+        "centre", "border", "top-left", "top-right", "bottom-left", "bottom-right", "everywhere"
+    ] = "centre"
+    """Where the mask is 1: the middle half of each side, what surrounds it, a quadrant, or
+    `everywhere`."""
+
+
+MaskSpec = Annotated[
+    CentredSigmoidMask
+    | CentredMeanMask
+    | SigmoidMinMaxMask
+    | SigmoidMeanMask
+    | MinMaxMask
+    | QuantileMask
+    | ThresholdMask
+    | ZScoreMask
+    | OfficialJetMask
+    | GeometricMask,
+    Field(discriminator="kind"),
+]
+"""How a heatmap M becomes the mask S in [0, 1] (Eq. 7)."""
+
+
+class CrossEntropyObjective(SpecModel):
+    """Cross-entropy on the adversarial images (Madry et al., 2018)."""
+
+    kind: Literal["cross-entropy"] = "cross-entropy"
+
+
+class TradesObjective(SpecModel):
+    """Cross-entropy on clean images + beta KL(clean || adversarial) (Zhang et al., 2019)."""
+
+    kind: Literal["trades"] = "trades"
+    beta: float = Field(default=6.0, ge=0, le=1000)
+    """Weight of the divergence (1 / lambda of the paper)."""
+
+
+class MartObjective(SpecModel):
+    """Boosted cross-entropy + beta KL weighted by how unsure the network is (Wang et al., 2020)."""
+
+    kind: Literal["mart"] = "mart"
+    beta: float = Field(default=6.0, ge=0, le=1000)
+    """Weight of the divergence (lambda of the paper)."""
+
+
+class AlpObjective(SpecModel):
+    """Adversarial logit pairing (Kannan et al., 2018)."""
+
+    kind: Literal["alp"] = "alp"
+    weight: float = Field(default=0.5, ge=0, le=1000)
+    """Weight of the squared distance between clean and adversarial logits."""
+
+
+ObjectiveSpec = Annotated[
+    CrossEntropyObjective | TradesObjective | MartObjective | AlpObjective,
+    Field(discriminator="kind"),
+]
+
+
+class Awp(SpecModel):
+    """Adversarial weight perturbation (Wu et al., 2020)."""
+
+    gamma: float = Field(default=0.005, gt=0, le=1)
+    """Size of the perturbation, relative to each layer's weights."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """First epochs without it."""
 
 
 class Standard(SpecModel):
@@ -119,41 +354,100 @@ class Standard(SpecModel):
     kind: Literal["standard"] = "standard"
 
 
-class PgdAt(SpecModel):
-    """PGD adversarial training (Madry et al., 2018)."""
+class Uniform(SpecModel):
+    """Adversarial training at one radius for every pixel."""
 
-    kind: Literal["pgd-at"] = "pgd-at"
-    epsilon: Radius
-    """l-infinity radius."""
+    kind: Literal["uniform"] = "uniform"
+    epsilon: ScheduledRadius
+    """l-infinity radius, or a schedule of it."""
     attack: InnerAttack
+    objective: ObjectiveSpec = CrossEntropyObjective()
+    awp: Awp | None = None
+    """Adversarial weight perturbation; null for none."""
 
 
 class Part(SpecModel):
     """Pixel-reweighted adversarial training: PART with one map, PART++ with several."""
 
     kind: Literal["part"] = "part"
-    epsilon_high: Radius
-    """Radius where the mask is 1 (Eq. 8), and everywhere during warm-up."""
-    epsilon_low: Radius
-    """Radius where the mask is 0."""
+    epsilon_high: ScheduledRadius
+    """Radius where the mask is 1 (Eq. 8), and everywhere during warm-up; or a schedule of it."""
+    epsilon_low: ScheduledRadius | None = None
+    """Radius where the mask is 0, or a schedule of it."""
+    epsilon_gap: ScheduledRadius | None = None
+    """Instead of `epsilon_low`: how far it is below `epsilon_high`, or a schedule of that."""
     warmup_epochs: int = Field(default=5, ge=0)
-    """First epochs with plain PGD adversarial training at `epsilon_high`."""
+    """First epochs without a mask."""
+    warmup: Literal["adversarial", "clean"] = "adversarial"
+    """During warm-up: PGD adversarial training at `epsilon_high`, or `clean` images (the report's
+    code)."""
     attack: InnerAttack
+    objective: ObjectiveSpec = CrossEntropyObjective()
     cam: CamSpec = CamSpec()
-    mask: MaskSpec = MaskSpec()
+    mask: MaskSpec = CentredSigmoidMask()
+    control: Literal["none", "random", "inverted", "blurred", "uniform"] = "none"
+    """Another mask of the same mean, to see what the maps are worth: the pixels' values at `random`
+    places, `inverted`, `blurred`, or one `uniform` value."""
+    mean_mask: float | None = Field(default=None, ge=0, le=1)
+    """Bring every image's mask to this mean, so that two masks spend the same mean radius; null to
+    leave it."""
+    awp: Awp | None = None
+    """Adversarial weight perturbation; null for none."""
+
+    def low_at(self, progress: float) -> float:
+        """The radius where the mask is 0, at a progress in [0, 1]."""
+        if self.epsilon_low is None:
+            return at(self.epsilon_high, progress) - at(self.epsilon_gap, progress)
+        return at(self.epsilon_low, progress)
+
+    def final_radii(self) -> tuple[Fraction, Fraction]:
+        """The radii (low, high) at the end of the run, exact."""
+        high = final(self.epsilon_high)
+        low = (
+            high - final(self.epsilon_gap) if self.epsilon_low is None else final(self.epsilon_low)
+        )
+        return low, high
 
     @model_validator(mode="after")
-    def _low_is_not_above_high(self) -> Self:
-        if self.epsilon_low > self.epsilon_high:
+    def _radii_fit(self) -> Self:
+        if (self.epsilon_low is None) == (self.epsilon_gap is None):
+            raise misfit("epsilon_low", "give one of `epsilon_low` and `epsilon_gap`")
+        for moment in moments(self.epsilon_low, self.epsilon_gap, self.epsilon_high):
+            low, high = self.low_at(moment), at(self.epsilon_high, moment)
+            if not 0 <= low <= high:
+                wrong = "below 0" if low < 0 else f"above epsilon_high {255 * high:.4g}/255"
+                raise misfit(
+                    "epsilon_low" if self.epsilon_gap is None else "epsilon_gap",
+                    f"makes the low radius {255 * low:.4g}/255, {wrong}, at {100 * moment:.0f} % "
+                    "of the run",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        reads_start = self.cam.read_at == "start"
+        plain = self.attack.loss == "cross-entropy" and self.attack.start == "uniform"
+        if reads_start and not (plain and self.attack.extra_steps is None):
             raise misfit(
-                "epsilon_low",
-                f"{format_radius(self.epsilon_low)} is above "
-                f"epsilon_high {format_radius(self.epsilon_high)}",
+                "cam/read_at",
+                "maps read at the start need a uniform start, cross-entropy and no extra_steps",
             )
         return self
 
 
-Method = Annotated[Standard | PgdAt | Part, Field(discriminator="kind")]
+Method = Annotated[Standard | Uniform | Part, Field(discriminator="kind")]
+
+
+def trained_radius(method: Standard | Uniform | Part) -> Fraction | None:
+    """The greatest radius the last step of a run trains at; None for `standard`."""
+    match method:
+        case Standard():
+            return None
+        case Uniform():
+            radius: Fraction = final(method.epsilon)
+            return radius
+        case Part():
+            return method.final_radii()[1]
 
 
 class TrainingSpec(SpecModel):
@@ -165,10 +459,14 @@ class TrainingSpec(SpecModel):
     """Images a step."""
     learning_rate: float = Field(default=0.1, gt=0, le=100)
     """Peak rate of SGD."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    """`cosine` to 0 over the run, or `constant`."""
+    schedule: Literal["cosine", "constant", "multistep"] = "cosine"
+    """`cosine` to 0 over the run, `constant`, or `multistep`: a tenth after each milestone."""
+    milestones: tuple[Progress, ...] = (0.5, 0.75)
+    """For `multistep`: shares of the run after which the rate falls to a tenth."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Nesterov momentum."""
+    """Momentum of SGD."""
+    nesterov: bool = True
+    """Nesterov's form of it; needs a momentum above 0."""
     weight_decay: float = Field(default=5e-4, ge=0, le=1)
     """L2 penalty on every parameter."""
     ema_decay: float | None = Field(default=0.999, gt=0, lt=1)
@@ -308,7 +606,15 @@ class _Common(SpecModel):
 
     @model_validator(mode="after")
     def _cam_grid_is_large_enough(self) -> Self:
-        size, stride = self.data.image_size, MODELS[self.model.name].stride
+        size, facts = self.data.image_size, MODELS[self.model.name]
+        stride = facts.stride
+        if size < facts.smallest_size:
+            raise misfit(
+                "model/name",
+                f"{self.model.name} takes images of {facts.smallest_size}x{facts.smallest_size} "
+                f"and more, not {size}x{size}; choose another model, or a larger `data.size` of "
+                "an image-folder",
+            )
         if size // stride < 2:
             raise misfit(
                 "model/name",
@@ -344,7 +650,16 @@ class TrainSpec(_Common):
                 f"{self.method.warmup_epochs} exceeds training.epochs {self.training.epochs}",
             )
         _require_classes(self.data, self.evaluation)
+        self._mask_fits_the_images()
         return self
+
+    def _mask_fits_the_images(self) -> None:
+        is_jet = isinstance(self.method, Part) and self.method.mask.kind == "official-jet"
+        if is_jet and DATASETS[self.data.dataset].channels != 3:
+            raise misfit(
+                "method/mask/kind",
+                f"'official-jet' is a mask for colour images; {self.data.dataset} are grey",
+            )
 
 
 class Source(SpecModel):

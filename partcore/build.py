@@ -3,23 +3,36 @@
 Radii turn from exact fractions into floats here, once.
 """
 
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from torch import Tensor
 
 from domain import spec as s
 from domain.errors import CheckpointInvalid
+from domain.scheduled import at
 from partcore import attacks, budgets, cams, schedules
 from partcore.budgets import Mask
+from partcore.cams.first_channels_scores import FirstChannelsScores
 from partcore.data import Augmentation, Split
-from partcore.models import MODELS, CamClassifier
+from partcore.models import CamClassifier, builder
+from partcore.objectives import (
+    CrossEntropy,
+    LogitPairing,
+    Mart,
+    Objective,
+    Trades,
+    cross_entropy,
+    kl_divergence,
+)
 from partcore.randomness import generator
 
 
 def model(spec: s.ModelSpec, split: Split, *, seed: int) -> CamClassifier:
     """Return the network with weights drawn by the seed and the training images' statistics."""
     mean, std = split.statistics()
-    return MODELS[spec.name](
+    return builder(spec.name)(
         channels=split.train.x.shape[1],
         classes=len(split.classes),
         mean=mean,
@@ -41,44 +54,135 @@ def augmentation(spec: s.DataSpec) -> Augmentation:
     return Augmentation(pad=spec.pad or 0, flip=bool(spec.flip))
 
 
-def cam(name: s.CamName, scores: str) -> cams.Cam:
+def scores(spec: s.ScoringSpec) -> cams.Scores:
+    """Return how Score-CAM's channels are scored."""
+    match spec:
+        case s.ExactScoring():
+            return cams.ExactScores()
+        case s.FeatureSpaceScoring():
+            return cams.FeatureSpaceScores()
+        case s.MaskGradientScoring():
+            return cams.MaskGradientScores()
+        case s.MeanScoring():
+            return cams.MeanScores((cams.MaskGradientScores(), cams.FeatureSpaceScores()))
+        case s.ClusteredScoring():
+            return cams.ClusteredScores(spec.centroids)
+        case s.FirstChannelsScoring():
+            return FirstChannelsScores(spec.channels)
+        case _:
+            assert_never(spec)
+
+
+_PLAIN: Mapping[str, type[cams.Cam]] = {
+    "cam": cams.ClassActivation,
+    "grad-cam": cams.GradCam,
+    "grad-cam++": cams.GradCamPlusPlus,
+    "layer-cam": cams.LayerCam,
+    "xgrad-cam": cams.XGradCam,
+    "eigen-cam": cams.EigenCam,
+    "hires-cam": cams.HiResCam,
+}
+_SCORED: Mapping[str, Callable[[cams.Scores], cams.Cam]] = {
+    "score-cam": cams.ScoreCam,
+    "score-cam-increase": cams.ScoreCamIncrease,
+    "score-cam-softmax": cams.ScoreCamSoftmax,
+}
+
+
+def cam(name: s.CamName, scoring: s.ScoringSpec) -> cams.Cam:
     """Return one class activation map."""
-    match name:
-        case "grad-cam":
-            return cams.GradCam()
-        case "grad-cam++":
-            return cams.GradCamPlusPlus()
-        case "score-cam":
-            exact = scores == "exact"
-            return cams.ScoreCam(cams.ExactScores() if exact else cams.FeatureSpaceScores())
+    return _SCORED[name](scores(scoring)) if name in _SCORED else _PLAIN[name]()
+
+
+def ensemble(spec: s.CamSpec) -> cams.Maps:
+    """Return the maps that decide the mask, combined."""
+    members = tuple(cam(name, spec.scores) for name in spec.members)
+    match spec.combine:
+        case "mean":
+            return cams.Ensemble(members, spec.weights)
+        case "confidence":
+            return cams.ConfidenceWeighted(members)
+        case "agreement":
+            return cams.AgreementWeighted(members)
         case _:
-            assert_never(name)
+            assert_never(spec.combine)
 
 
-def ensemble(spec: s.CamSpec) -> cams.Ensemble:
-    """Return the maps whose mean decides the mask (Eq. 9)."""
-    return cams.Ensemble(tuple(cam(name, spec.scores) for name in spec.members))
+_STEEP: Mapping[str, Callable[[float], Mask]] = {
+    "centred-sigmoid": budgets.CentredSigmoid,
+    "centred-mean": budgets.CentredMean,
+    "sigmoid-min-max": budgets.SigmoidMinMax,
+    "sigmoid-mean": budgets.SigmoidMean,
+}
 
 
-def mask(spec: s.MaskSpec) -> Mask:
-    """Return the map-to-mask function (Eq. 7)."""
-    match spec.kind:
-        case "centred-sigmoid":
-            return budgets.CentredSigmoid(spec.tau)
-        case "sigmoid-min-max":
-            return budgets.SigmoidMinMax(spec.tau)
-        case "sigmoid-mean":
-            return budgets.SigmoidMean(spec.tau)
-        case "min-max":
+def mask(spec: s.MaskSpec, progress: float) -> Mask:
+    """Return the map-to-mask function (Eq. 7) at a progress in [0, 1]."""
+    match spec:
+        case s.MinMaxMask():
             return budgets.MinMax()
+        case s.QuantileMask():
+            return budgets.Quantile()
+        case s.ThresholdMask():
+            return budgets.Threshold(spec.threshold)
+        case s.ZScoreMask():
+            return budgets.ZScore(spec.above)
+        case s.OfficialJetMask():
+            return budgets.OfficialJet()
+        case s.GeometricMask():
+            return budgets.Geometric(spec.region)
         case _:
-            assert_never(spec.kind)
+            return _STEEP[spec.kind](at(spec.tau, progress))
 
 
-def inner_attack(spec: s.InnerAttack) -> attacks.InnerPgd:
-    """Return training's PGD."""
-    start = attacks.uniform_in_ball if spec.start == "uniform" else attacks.at_image
-    return attacks.InnerPgd(step_size=float(spec.step_size), num_steps=spec.steps, start=start)
+_CONTROLS: Mapping[str, Callable[[], budgets.Control]] = {
+    "random": budgets.Shuffled,
+    "inverted": budgets.Inverted,
+    "blurred": budgets.Blurred,
+    "uniform": budgets.Flat,
+}
+
+
+def control(name: str) -> budgets.Control | None:
+    """Return what a mask is replaced by, if it is."""
+    return None if name == "none" else _CONTROLS[name]()
+
+
+_STARTS = {
+    "uniform": attacks.uniform_in_ball,
+    "gaussian": attacks.gaussian,
+    "zero": attacks.at_image,
+}
+
+
+def inner_attack(spec: s.InnerAttack, progress: float) -> attacks.InnerPgd:
+    """Return training's PGD at a progress in [0, 1]."""
+    plain = attacks.InnerPgd(
+        step_size=at(spec.step_size, progress),
+        num_steps=round(at(spec.steps, progress)),
+        start=_STARTS[spec.start],
+        loss=cross_entropy if spec.loss == "cross-entropy" else kl_divergence,
+    )
+    if spec.extra_steps is None:
+        return plain
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+    return attacks.FriendlyPgd(**fields, extra_steps=spec.extra_steps)
+
+
+def objective(method: s.Method) -> Objective:
+    """Return what an update descends."""
+    spec = s.CrossEntropyObjective() if isinstance(method, s.Standard) else method.objective
+    match spec:
+        case s.CrossEntropyObjective():
+            return CrossEntropy()
+        case s.TradesObjective():
+            return Trades(spec.beta)
+        case s.MartObjective():
+            return Mart(spec.beta)
+        case s.AlpObjective():
+            return LogitPairing(spec.weight)
+        case _:
+            assert_never(spec)
 
 
 def learning_rate(spec: s.TrainingSpec) -> schedules.Schedule:
@@ -88,6 +192,8 @@ def learning_rate(spec: s.TrainingSpec) -> schedules.Schedule:
             return schedules.cosine(spec.learning_rate)
         case "constant":
             return schedules.constant(spec.learning_rate)
+        case "multistep":
+            return schedules.multistep(spec.learning_rate, spec.milestones)
         case _:
             assert_never(spec.schedule)
 

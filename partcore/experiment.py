@@ -80,7 +80,7 @@ def _train(
         history=_history(spec, trainer.mask_record),
     )
     yield from _keep_weights(subject, spec, environment)
-    yield from _picture(spec, split, subject.model, environment, *_drawn(spec))
+    yield from _picture(spec, split, subject.model, environment, _drawn(spec))
     seconds = environment.clock() - started
     yield Finished(summary=summary(found, seconds=seconds, epochs=spec.training.epochs))
 
@@ -104,8 +104,8 @@ def _evaluate(
 def _visualise(spec: s.VisualiseSpec, split: Split, environment: Environment) -> Iterator[Event]:
     subject = _from_source(spec, split, environment)
     yield Started(facts=facts(spec, split, subject.model, environment))
-    radii = (float(spec.epsilon_low), float(spec.epsilon_high))
-    yield from _picture(spec, split, subject.model, environment, spec.mask, radii, spec.cam.scores)
+    drawn = Drawn(spec.cam, spec.mask, float(spec.epsilon_low), float(spec.epsilon_high))
+    yield from _picture(spec, split, subject.model, environment, drawn)
     yield Finished(summary={"images": min(spec.images, len(split.test))})
 
 
@@ -158,17 +158,17 @@ class History:
 
 
 def _history(spec: s.TrainSpec, mask: Mapping[str, float] | None) -> History:
-    method = spec.method
-    match method:
-        case s.Standard():
-            return History()
-        case s.PgdAt():
-            return History(trained_at=method.epsilon)
-        case s.Part():
-            gap = float(method.epsilon_high - method.epsilon_low)
-            return History(mask=mask, epsilon_gap=gap, trained_at=method.epsilon_high)
-        case _:
-            assert_never(method)
+    method, trained_at = spec.method, s.trained_radius(spec.method)
+    if not isinstance(method, s.Part):
+        return History(trained_at=trained_at)
+    low, high = method.final_radii()
+    return History(mask if _varies(method) else None, float(high - low), trained_at)
+
+
+def _varies(method: s.Part) -> bool:
+    """Whether a mask takes values between 0 and 1, so that the audit can ask if it lives."""
+    fixed = s.ThresholdMask | s.ZScoreMask | s.OfficialJetMask | s.GeometricMask
+    return not isinstance(method.mask, fixed) and method.control != "uniform"
 
 
 def _judge(
@@ -314,51 +314,59 @@ def _keep_weights(subject: Subject, spec: s.TrainSpec, environment: Environment)
     )
 
 
-def _drawn(spec: s.TrainSpec) -> tuple[s.MaskSpec, tuple[float, float], str]:
-    """Return mask, radii and Score-CAM's scores of a picture: the run's own, or PART++'s."""
+THREE: tuple[s.CamName, ...] = ("grad-cam", "grad-cam++", "score-cam")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a picture shows: how maps become radii."""
+
+    cam: s.CamSpec
+    mask: s.MaskSpec
+    low: float
+    high: float
+
+
+def _drawn(spec: s.TrainSpec) -> Drawn:
+    """Return the run's own maps and radii at its end, or PART++'s."""
     if isinstance(spec.method, s.Part):
-        radii = (float(spec.method.epsilon_low), float(spec.method.epsilon_high))
-        return spec.method.mask, radii, spec.method.cam.scores
+        low, high = spec.method.final_radii()
+        return Drawn(spec.method.cam, spec.method.mask, float(low), float(high))
     epsilon = float(spec.evaluation.epsilon)
-    return s.MaskSpec(), (epsilon * 7 / 8, epsilon), "feature-space"
+    return Drawn(s.CamSpec(members=THREE), s.CentredSigmoidMask(), epsilon * 7 / 8, epsilon)
 
 
 def _picture(
-    spec: Spec,
-    split: Split,
-    model: CamClassifier,
-    environment: Environment,
-    mask_spec: s.MaskSpec,
-    radii: tuple[float, float],
-    scores: str,
+    spec: Spec, split: Split, model: CamClassifier, environment: Environment, drawn: Drawn
 ) -> Iterator[Event]:
     """Draw the first test images of as many classes as there is room for."""
     yield Progress(phase="draw", done=0, total=1, unit="image", detail=FIGURE)
     wanted = spec.images if isinstance(spec, s.VisualiseSpec) else FIGURE_IMAGES
     chosen = _one_a_class(split.test, wanted)
     x, y = to_unit(chosen.x).to(environment.device), chosen.y.to(environment.device)
-    maps = Ensemble(tuple(build.cam(n, scores) for n in ("grad-cam", "grad-cam++", "score-cam")))
-    low, high = radii
     with evaluating(model), frozen(model):
-        each = maps.heatmaps(read(model, x, y))
-        mask = build.mask(mask_spec)(each.mean(dim=0))
-        epsilon = pixel_budget(mask, epsilon_high=high, epsilon_low=low)
-        attack = InnerPgd(step_size=high / 4, num_steps=20)
+        readout = read(model, x, y)
+        each = Ensemble(tuple(build.cam(name, drawn.cam.scores) for name in THREE))
+        ensemble = build.ensemble(drawn.cam)(readout)
+        mask = build.mask(drawn.mask, progress=1.0)(ensemble)
+        epsilon = pixel_budget(mask, epsilon_high=drawn.high, epsilon_low=drawn.low)
+        attack = InnerPgd(step_size=drawn.high / 4, num_steps=20)
         x_adv = attack(model, x, y, epsilon, generator=generator(spec.seed, "figure"))
         before, after = evaluation.predict(model, x), evaluation.predict(model, x_adv)
     picture = figures.BudgetPicture(
         x=x.cpu(),
-        maps=each.cpu(),
-        ensemble=each.mean(dim=0).cpu(),
-        mask=mask.cpu(),
-        epsilon=epsilon.cpu(),
+        maps=each.heatmaps(readout).cpu(),
+        ensemble=ensemble.cpu(),
+        mask=(mask if mask.ndim == 3 else mask.mean(dim=1)).cpu(),
+        epsilon=epsilon.mean(dim=1, keepdim=True).cpu(),
         x_adv=x_adv.cpu(),
         truth=[split.classes[i] for i in y.tolist()],
         predicted=[split.classes[i] for i in before.tolist()],
         predicted_adv=[split.classes[i] for i in after.tolist()],
-        radii=radii,
+        radii=(drawn.low, drawn.high),
         caption=f"{spec.data.dataset}, {spec.model.name}, {spec.preset or spec.kind}; PGD-20 inside"
-        f" the pixels' radii, seed {spec.seed}; mask {mask_spec.kind}, τ = {mask_spec.tau:g}",
+        f" the pixels' radii, seed {spec.seed}; M = {drawn.cam.combine} of"
+        f" {', '.join(drawn.cam.members)}; mask {drawn.mask.kind}",
     )
     saved = checkpoint.write_file(environment.work / FIGURE, figures.draw(picture))
     yield ArtifactSaved(

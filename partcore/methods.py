@@ -6,18 +6,20 @@ the published code), so batch-norm statistics are counted by the update alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 import torch
 from torch import Generator, Tensor
 
 from domain import spec as s
+from domain.scheduled import at
 from partcore import build
 from partcore.attacks import InnerPgd, step_linf, uniform_in_ball
-from partcore.budgets import Mask, pixel_budget
-from partcore.cams import Ensemble, Readout, is_constant, read
+from partcore.budgets import Control, Mask, pixel_budget, with_mean
+from partcore.cams import Maps, Readout, is_constant, read
 from partcore.models import CamClassifier
+from partcore.objectives import kl_divergence
 
 
 @dataclass(frozen=True)
@@ -66,36 +68,77 @@ class Uniform:
         self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Generator
     ) -> Perturbed:
         """See Perturbation."""
-        return Perturbed(self.attack(model, x, y, self.epsilon, generator=generator), {})
+        reference = reference_of(self.attack, model, x)
+        x_adv = self.attack(model, x, y, self.epsilon, generator=generator, reference=reference)
+        return Perturbed(x_adv, {})
+
+
+@torch.no_grad()
+def reference_of(attack: InnerPgd, model: CamClassifier, x: Tensor) -> Tensor | None:
+    """Return the clean prediction, (N, classes), if the attack climbs away from it."""
+    return prediction(model, model.features(x)) if attack.loss is kl_divergence else None
+
+
+@torch.no_grad()
+def prediction(model: CamClassifier, features: Tensor) -> Tensor:
+    """Return probabilities, (N, classes). features: (N, K, h, w)."""
+    likely: Tensor = model.head(features).softmax(dim=1)
+    return likely
+
+
+@dataclass(frozen=True)
+class Budget:
+    """From a readout to the radius of every pixel: maps, mask S (Eq. 7), radii (Eq. 8)."""
+
+    maps: Maps
+    mask: Mask
+    epsilon_high: float
+    epsilon_low: float
+    control: Control | None = None
+    """A mask to compare with, in its place."""
+    mean_mask: float | None = None
+    """Bring every image's mask to this mean."""
+    explain_prediction: bool = False
+    """Read the maps for the predicted class, not for the label."""
+
+    def __call__(
+        self, readout: Readout, *, generator: Generator
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the radii, broadcastable to x, and what to record of them."""
+        if self.explain_prediction:
+            likely = prediction(readout.model, readout.features)
+            readout = replace(readout, y=likely.argmax(dim=1))
+        heat = self.maps(readout)
+        mask = self.mask(heat)
+        if self.control is not None:
+            mask = self.control(mask, generator=generator)
+        if self.mean_mask is not None:
+            mask = with_mean(mask, self.mean_mask)
+        epsilon = pixel_budget(mask, epsilon_high=self.epsilon_high, epsilon_low=self.epsilon_low)
+        constant = is_constant(heat).float().mean().item()
+        return epsilon, {"cam/constant_fraction": constant, **describe(mask, epsilon)}
 
 
 @dataclass(frozen=True)
 class Reweighted:
-    """PART and PART++: maps, mask S (Eq. 7), radius a pixel (Eq. 8), PGD inside it (Alg. 1, 2).
+    """PART and PART++: PGD inside the radii of the pixels (Alg. 1, 2).
 
     The maps are read on the very tensor that is attacked, never cached by batch (defect 1).
     """
 
     attack: InnerPgd
-    maps: Ensemble
-    mask: Mask
-    epsilon_high: float
-    epsilon_low: float
+    budget: Budget
 
     def __call__(
         self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Generator
     ) -> Perturbed:
         """See Perturbation."""
-        epsilon, record = self.budget(read(model, x, y))
-        return Perturbed(self.attack(model, x, y, epsilon, generator=generator), record)
-
-    def budget(self, readout: Readout) -> tuple[Tensor, dict[str, float]]:
-        """Return the radius of every pixel, (N, 1, H, W), and what to record of it."""
-        heat = self.maps(readout)
-        mask = self.mask(heat)
-        epsilon = pixel_budget(mask, epsilon_high=self.epsilon_high, epsilon_low=self.epsilon_low)
-        constant = is_constant(heat).float().mean().item()
-        return epsilon, {"cam/constant_fraction": constant, **describe(mask, epsilon)}
+        readout = read(model, x, y)
+        epsilon, record = self.budget(readout, generator=generator)
+        climbs_away = self.attack.loss is kl_divergence
+        reference = prediction(model, readout.features) if climbs_away else None
+        x_adv = self.attack(model, x, y, epsilon, generator=generator, reference=reference)
+        return Perturbed(x_adv, record)
 
 
 @dataclass(frozen=True)
@@ -111,19 +154,16 @@ class ReweightedAtStart(Reweighted):
     ) -> Perturbed:
         """See Perturbation."""
         with torch.enable_grad():
-            start = uniform_in_ball(x, self.epsilon_high, generator).requires_grad_()
+            start = uniform_in_ball(x, self.budget.epsilon_high, generator).requires_grad_()
             features = model.features(start)
             loss = self.attack.loss(model.head(features), y).sum()
             (gradient,) = torch.autograd.grad(loss, start)
         start = start.detach()
-        epsilon, record = self.budget(Readout(model, start, features.detach(), y))
+        readout = Readout(model, start, features.detach(), y)
+        epsilon, record = self.budget(readout, generator=generator)
         first = step_linf(start, gradient, x, epsilon, step_size=self.attack.step_size)
-        rest = InnerPgd(
-            step_size=self.attack.step_size,
-            num_steps=self.attack.num_steps - 1,
-            loss=self.attack.loss,
-        )
-        return Perturbed(rest.climb(model, first, x, y, epsilon), record)
+        rest = replace(self.attack, num_steps=self.attack.num_steps - 1)
+        return Perturbed(rest.climb(model, first, x, y, epsilon, y=y), record)
 
 
 def describe(mask: Tensor, epsilon: Tensor) -> dict[str, float]:
@@ -142,23 +182,35 @@ def describe(mask: Tensor, epsilon: Tensor) -> dict[str, float]:
     return figures
 
 
-def perturbation(method: s.Method, epoch: int) -> Perturbation:
-    """Return what a method does in an epoch (from 0): warm-up is plain PGD-AT at epsilon_high."""
+def perturbation(method: s.Method, *, epoch: int, progress: float) -> Perturbation:
+    """Return what a method does at a step: ``epoch`` counts from 0, ``progress`` is in [0, 1]."""
     match method:
         case s.Standard():
             return Clean()
-        case s.PgdAt():
-            return Uniform(build.inner_attack(method.attack), float(method.epsilon))
+        case s.Uniform():
+            return Uniform(
+                build.inner_attack(method.attack, progress), at(method.epsilon, progress)
+            )
         case s.Part() if epoch < method.warmup_epochs:
-            return Uniform(build.inner_attack(method.attack), float(method.epsilon_high))
+            if method.warmup == "clean":
+                return Clean()
+            attack = build.inner_attack(method.attack, progress)
+            return Uniform(attack, at(method.epsilon_high, progress))
         case s.Part():
             kind = Reweighted if method.cam.read_at == "image" else ReweightedAtStart
-            return kind(
-                attack=build.inner_attack(method.attack),
-                maps=build.ensemble(method.cam),
-                mask=build.mask(method.mask),
-                epsilon_high=float(method.epsilon_high),
-                epsilon_low=float(method.epsilon_low),
-            )
+            return kind(build.inner_attack(method.attack, progress), budget(method, progress))
         case _:
             assert_never(method)
+
+
+def budget(method: s.Part, progress: float) -> Budget:
+    """Return a method's way from maps to radii, at a progress in [0, 1]."""
+    return Budget(
+        maps=build.ensemble(method.cam),
+        mask=build.mask(method.mask, progress),
+        epsilon_high=at(method.epsilon_high, progress),
+        epsilon_low=method.low_at(progress),
+        control=build.control(method.control),
+        mean_mask=method.mean_mask,
+        explain_prediction=method.cam.target == "prediction",
+    )

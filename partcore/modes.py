@@ -29,3 +29,22 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, requires_grad in flags:
             parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def uncounted(model: nn.Module) -> Iterator[None]:
+    """Let passes in training mode normalise by their batch without counting its statistics."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    kept = [
+        (norm, norm.momentum, norm.num_batches_tracked, norm.num_batches_tracked.clone())
+        for norm in norms
+        if norm.num_batches_tracked is not None
+    ]
+    for norm, *_ in kept:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, counter, seen in kept:
+            norm.momentum = momentum
+            counter.copy_(seen)

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,10 +17,11 @@ from domain.errors import ExperimentError, SpecInvalid
 from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress
 from domain.presets import expand
 from domain.results import Evaluation
-from domain.spec import TrainSpec
+from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
+from partcore import report
 from partcore.environment import Environment, configure
 from partcore.experiment import run_experiment
-from partcore.training import LAST
+from partcore.training import BEST, LAST
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -91,13 +93,53 @@ def follow(events: Iterable[Event], printer: Printer) -> dict[str, object]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m partcore.train", description=__doc__)
-    parser.add_argument("--spec", type=Path, required=True, help="JSON, as posted to the API")
-    parser.add_argument("--out", type=Path, required=True, help="folder for everything written")
+    parser.add_argument("--spec", type=Path, help="JSON, as posted to the API")
+    parser.add_argument(
+        "--out", "--output-dir", type=Path, required=True, help="folder for everything written"
+    )
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="default: ./data")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:0")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    return parser.parse_args(arguments)
+    parser.add_argument("--submit", metavar="URL", help="send the spec to a lab instead")
+    report.add_flags(parser)
+    options = parser.parse_args(arguments)
+    if (options.spec is None) == (options.data is None):
+        parser.error("give --spec FILE, or the report's flags, which begin with --data")
+    if options.evaluate_only and options.resume_path is None:
+        parser.error("--evaluate-only needs --resume-path")
+    return options
+
+
+def wanted(options: argparse.Namespace) -> TrainSpec | EvaluateSpec | VisualiseSpec:
+    """Return the spec that the command line asks for. Raises SpecInvalid, OSError, ValueError."""
+    if options.spec is not None:
+        return expand(json.loads(options.spec.read_text()))
+    spec = expand(report.training(options))
+    if not options.evaluate_only:
+        return spec
+    assert isinstance(spec, TrainSpec)
+    source = {"run": report.NO_RUN}
+    body = {"kind": "evaluate", "source": source, "evaluation": report.evaluation(options)}
+    return expand(body, source=spec)
+
+
+def submit(spec: TrainSpec | EvaluateSpec | VisualiseSpec, options: argparse.Namespace) -> int:
+    """Hand the spec to the client, in a process of its own: the core speaks no HTTP."""
+    file = options.out / "spec.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(spec.model_dump_json(indent=2))
+    command = [sys.executable, "-m", "partlab", "submit", str(file)]
+    return subprocess.run(
+        command, env={**os.environ, "PART_URL": options.submit}, check=False
+    ).returncode
+
+
+def _checkpoint(path: str | None) -> Path | None:
+    """Return the file a path means: itself, or the best weights of a training's folder."""
+    if path is None:
+        return None
+    return Path(path) / BEST if Path(path).is_dir() else Path(path)
 
 
 def main(arguments: list[str]) -> int:
@@ -105,13 +147,15 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     printer = Printer(sys.stdout)
     try:
-        spec = expand(json.loads(options.spec.read_text()))
-    except (OSError, json.JSONDecodeError) as error:
-        printer.line(f"{options.spec}: {error}")
-        return EXIT_USAGE
+        spec = wanted(options)
     except SpecInvalid as error:
         printer.line("\n".join(f"{e.pointer}: {e.detail}" for e in error.errors))
         return EXIT_USAGE
+    except (OSError, ValueError) as error:
+        printer.line(f"{options.spec}: {error}")
+        return EXIT_USAGE
+    if options.submit is not None:
+        return submit(spec, options)
     resume = options.resume and isinstance(spec, TrainSpec) and (options.out / LAST).exists()
     environment = Environment(
         work=options.out,
@@ -119,7 +163,15 @@ def main(arguments: list[str]) -> int:
         device=options.device,
         threads=options.threads,
         resume=resume,
+        source_checkpoint=_checkpoint(options.resume_path),
     )
+    return run(spec, environment, printer)
+
+
+def run(
+    spec: TrainSpec | EvaluateSpec | VisualiseSpec, environment: Environment, printer: Printer
+) -> int:
+    """Run one experiment to its end; return the exit status."""
     configure(environment)
     try:
         summary = follow(run_experiment(spec, environment), printer)
@@ -129,7 +181,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         printer.line("interrupted; the same command with --resume goes on")
         return EXIT_INTERRUPTED
-    (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (environment.work / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return 0
 
 

@@ -7,6 +7,7 @@ run that is cut anywhere and resumed ends in the same bits.
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,18 +17,18 @@ from torch import Tensor, nn
 
 from domain.errors import CheckpointInvalid, ExperimentError
 from domain.events import CheckpointSaved, Event, Log, Progress
-from domain.spec import Part, PgdAt, Standard, TrainSpec
+from domain.spec import Standard, TrainSpec, trained_radius
 from partcore import build, checkpoint
 from partcore.attacks import Pgd
+from partcore.awp import perturbed_weights
 from partcore.data import Images, Split, to_unit
 from partcore.ema import Average
 from partcore.environment import Environment
 from partcore.methods import perturbation
 from partcore.models import CamClassifier
 from partcore.modes import evaluating, frozen
-from partcore.objectives import cross_entropy
 from partcore.progress import MetricBuffer, Throughput
-from partcore.randomness import Streams, epoch_order, generator
+from partcore.randomness import Streams, derive, epoch_order, generator
 
 METRICS_EVERY = 10
 """Steps between two points of the step-wise series; an epoch's last step has one too."""
@@ -72,8 +73,9 @@ class Trainer:
             lr=spec.training.learning_rate,
             momentum=spec.training.momentum,
             weight_decay=spec.training.weight_decay,
-            nesterov=spec.training.momentum > 0,
+            nesterov=spec.training.nesterov and spec.training.momentum > 0,
         )
+        self.objective = build.objective(spec.method)
         self.learning_rate = build.learning_rate(spec.training)
         self.augmentation = build.augmentation(spec.data)
         self.streams = Streams.of(spec.seed)
@@ -122,34 +124,56 @@ class Trainer:
         Raises ExperimentError when the loss is not finite.
         """
         x, y = self.batch(index)
-        method = perturbation(self.spec.method, self.epoch)
+        progress = self.step / self.total_steps
+        method = perturbation(self.spec.method, epoch=self.epoch, progress=progress)
         with evaluating(self.model), frozen(self.model):
             perturbed = method(self.model, x, y, generator=self.streams.attack)
-        rate = self.learning_rate(self.step / self.total_steps)
+        rate = self.learning_rate(progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.model.train()
-        logits = self.model(perturbed.x)
-        loss = cross_entropy(logits, y).mean()
-        if not torch.isfinite(loss):
-            raise ExperimentError(
-                f"the loss is {loss.item()} at step {self.step}; lower training.learning_rate "
-                f"(it is {self.spec.training.learning_rate})"
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        # Dropout and stochastic depth of torchvision's networks draw from the global generator.
+        torch.manual_seed(derive(self.spec.seed, "dropout", self.step))
+        loss, logits = self._descend(x, perturbed.x, y)
         self.optimiser.step()
         if self.average is not None:
             self.average.update(self.model, self.step)
         if perturbed.record:
             self.mask_record = dict(perturbed.record)
-        accuracy = (logits.detach().argmax(dim=1) == y).float().mean().item()
+        accuracy = (logits.argmax(dim=1) == y).float().mean().item()
         return {
-            "train/loss": loss.item(),
+            "train/loss": loss,
             f"train/{self._accuracy_name()}": accuracy,
             "train/learning_rate": rate,
             **perturbed.record,
         }
+
+    def _descend(self, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[float, Tensor]:
+        """Leave the gradients of the objective in the weights; return its value and the logits."""
+        self.optimiser.zero_grad(set_to_none=True)
+        with self._weights_under_attack(x, x_adv, y):
+            descent = self.objective(self.model, x, x_adv, y)
+            loss = descent.loss.mean()
+            if not torch.isfinite(loss):
+                raise ExperimentError(
+                    f"the loss is {loss.item()} at step {self.step}; lower training.learning_rate "
+                    f"(it is {self.spec.training.learning_rate})"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item(), descent.logits_adv.detach()
+
+    def _weights_under_attack(
+        self, x: Tensor, x_adv: Tensor, y: Tensor
+    ) -> AbstractContextManager[None]:
+        method = self.spec.method
+        awp = None if isinstance(method, Standard) else method.awp
+        if awp is None or self.epoch < awp.warmup_epochs:
+            return nullcontext()
+        return perturbed_weights(
+            self.model,
+            lambda: self.objective(self.model, x, x_adv, y).loss.mean(),
+            gamma=awp.gamma,
+        )
 
     def _accuracy_name(self) -> str:
         return "accuracy" if isinstance(self.spec.method, Standard) else "adversarial_accuracy"
@@ -232,12 +256,7 @@ class Trainer:
         return found
 
     def _radius(self) -> float:
-        method = self.spec.method
-        if isinstance(method, PgdAt):
-            return float(method.epsilon)
-        if isinstance(method, Part):
-            return float(method.epsilon_high)
-        return float(self.spec.evaluation.epsilon)
+        return float(trained_radius(self.spec.method) or self.spec.evaluation.epsilon)
 
     # -- checkpoints --------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from api.models import Catalog, Health, Items, QueueAnswer, UserAnswer, WorkerAn
 from api.problems import problem
 from api.routes import PREFIX
 from domain.catalog import DATASETS, MODELS
-from domain.presets import PRESETS
+from domain.recipes import PRESETS
 from domain.units import format_radius
 from store import queue
 from store.rows import QueueView, User

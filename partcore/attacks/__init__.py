@@ -7,7 +7,8 @@ keep what broke an image, go on with survivors only, and report what they did.
 from partcore.attacks.attempt import Attempt, EvaluationAttack
 from partcore.attacks.cw import Cw
 from partcore.attacks.fgsm import Fgsm
-from partcore.attacks.inner_pgd import InnerPgd, at_image, uniform_in_ball
+from partcore.attacks.friendly_pgd import FriendlyPgd
+from partcore.attacks.inner_pgd import InnerPgd, at_image, gaussian, uniform_in_ball
 from partcore.attacks.mma import Mma
 from partcore.attacks.pgd import Pgd
 from partcore.attacks.project import project_linf, step_linf
@@ -17,10 +18,12 @@ __all__ = [
     "Cw",
     "EvaluationAttack",
     "Fgsm",
+    "FriendlyPgd",
     "InnerPgd",
     "Mma",
     "Pgd",
     "at_image",
+    "gaussian",
     "project_linf",
     "step_linf",
     "uniform_in_ball",

@@ -26,6 +26,12 @@ def at_image(x: Tensor, epsilon: Tensor | float, generator: Generator) -> Tensor
     return x
 
 
+def gaussian(x: Tensor, epsilon: Tensor | float, generator: Generator) -> Tensor:
+    """Return x with normal noise of deviation 0.001, inside the ball (TRADES, MART)."""
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
+    return project_linf(x + 0.001 * noise.to(x.device), x, epsilon)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InnerPgd:
     """``num_steps`` projected signed-gradient steps; returns the last iterate."""
@@ -43,15 +49,28 @@ class InnerPgd:
         epsilon: Tensor | float,
         *,
         generator: Generator,
+        reference: Tensor | None = None,
     ) -> Tensor:
-        """x: (N, C, H, W) in [0, 1]; epsilon: broadcastable to x. Returns x_adv like x."""
-        return self.climb(logits_of, self.start(x, epsilon, generator), x, y, epsilon)
+        """Return x_adv like x.
+
+        x: (N, C, H, W) in [0, 1]; epsilon: broadcastable to x; reference: what the loss compares
+        with, where that is not the label, (N, classes).
+        """
+        target = y if reference is None else reference
+        return self.climb(logits_of, self.start(x, epsilon, generator), x, target, epsilon, y=y)
 
     def climb(
-        self, logits_of: LogitsOf, x_adv: Tensor, x: Tensor, y: Tensor, epsilon: Tensor | float
+        self,
+        logits_of: LogitsOf,
+        x_adv: Tensor,
+        x: Tensor,
+        target: Tensor,
+        epsilon: Tensor | float,
+        *,
+        y: Tensor,  # noqa: ARG002 - for those that look at success
     ) -> Tensor:
         """Go on from ``x_adv``."""
         for _ in range(self.num_steps):
-            gradient, _ = input_gradient(self.loss, logits_of, x_adv, y)
+            gradient, _ = input_gradient(self.loss, logits_of, x_adv, target)
             x_adv = step_linf(x_adv, gradient, x, epsilon, step_size=self.step_size)
         return x_adv.detach()

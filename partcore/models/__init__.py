@@ -1,25 +1,42 @@
 """Networks by name."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
-from torch import Generator, Tensor
-
-from partcore.models.classifier import CamClassifier
+from partcore.models.classifier import Builder, CamClassifier, ModelUnfit
+from partcore.models.preact_resnet18 import preact_resnet18
 from partcore.models.resnet18 import resnet18
 from partcore.models.small_cnn import small_cnn
+from partcore.models.torchvision_networks import torchvision_classifier
+from partcore.models.wide_resnet import wide_resnet, wrn_28_10, wrn_34_10
+
+TORCHVISION = "torchvision:"
+
+MODELS: Mapping[str, Builder] = {
+    "small-cnn": small_cnn,
+    "resnet18": resnet18,
+    "preact-resnet18": preact_resnet18,
+    "wrn-28-10": wrn_28_10,
+    "wrn-34-10": wrn_34_10,
+}
 
 
-class Builder(Protocol):
-    """Makes a network with freshly drawn weights."""
+def builder(name: str) -> Builder:
+    """Return the builder of a name of :data:`MODELS` or of ``torchvision:<name>``.
 
-    def __call__(
-        self, *, channels: int, classes: int, mean: Tensor, std: Tensor, generator: Generator
-    ) -> CamClassifier:
-        """Return the network. mean, std: (channels,), of images in [0, 1]."""
-        ...
+    Raises KeyError for an unknown name, ModelUnfit for a torchvision network without pooled head.
+    """
+    if name.startswith(TORCHVISION):
+        return torchvision_classifier(name.removeprefix(TORCHVISION))
+    return MODELS[name]
 
 
-MODELS: Mapping[str, Builder] = {"small-cnn": small_cnn, "resnet18": resnet18}
-
-__all__ = ["MODELS", "Builder", "CamClassifier"]
+__all__ = [
+    "MODELS",
+    "Builder",
+    "CamClassifier",
+    "ModelUnfit",
+    "builder",
+    "preact_resnet18",
+    "torchvision_classifier",
+    "wide_resnet",
+]

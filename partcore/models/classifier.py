@@ -1,9 +1,20 @@
 """The form every network has here: normalise, features, pooled linear head."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
+
+from partcore.modes import evaluating
+
+
+class ModelUnfit(Exception):
+    """A network has not the form this lab computes maps on; ``reason`` says what is in the way."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"{name} does not fit: {reason}")
 
 
 class Normalise(nn.Module):
@@ -24,22 +35,29 @@ class Normalise(nn.Module):
 
 
 class PooledLinear(nn.Module):
-    """Global average pooling, then one linear layer: the head in closed form."""
+    """Global average pooling, then one linear layer: the head in closed form.
 
-    def __init__(self, channels: int, classes: int) -> None:
+    Dropout between the two, where a network has it, is the identity in evaluation mode, in which
+    every map is computed.
+    """
+
+    def __init__(self, channels: int, classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
         self.linear = nn.Linear(channels, classes)
 
     def forward(self, features: Tensor) -> Tensor:
         """features: (N, K, h, w). Returns logits (N, classes)."""
-        logits: Tensor = self.linear(features.mean(dim=(2, 3)))
+        logits: Tensor = self.linear(self.dropout(features.mean(dim=(2, 3))))
         return logits
 
 
 class CamClassifier(nn.Module):
     """A classifier that shows its last convolutional features.
 
-    ``body`` must end in a ReLU, so that the features are those CAM papers mean.
+    ``body`` ends in a ReLU, so that the features are those CAM papers mean. The exceptions are
+    those of ``torchvision_classifier`` whose last activation is smooth (SiLU): their features reach
+    slightly below zero.
     """
 
     def __init__(self, normalise: Normalise, body: nn.Module, head: nn.Module) -> None:
@@ -49,7 +67,7 @@ class CamClassifier(nn.Module):
         self.head = head
 
     def features(self, x: Tensor) -> Tensor:
-        """x: (N, C, H, W) in [0, 1]. Returns (N, K, h, w), non-negative."""
+        """x: (N, C, H, W) in [0, 1]. Returns (N, K, h, w)."""
         features: Tensor = self.body(self.normalise(x))
         return features
 
@@ -59,6 +77,20 @@ class CamClassifier(nn.Module):
         return logits
 
 
+class Builder(Protocol):
+    """Makes a network with freshly drawn weights."""
+
+    def __call__(
+        self, *, channels: int, classes: int, mean: Tensor, std: Tensor, generator: Generator
+    ) -> CamClassifier:
+        """Return the network. mean, std: (channels,), of images in [0, 1]."""
+        ...
+
+
+INITIALISED = (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
+"""The layers :func:`initialise` knows; whatever has other parameters needs more of it."""
+
+
 def initialise(model: nn.Module, generator: Generator) -> None:
     """Draw every weight from ``generator``: He et al. (2015) for convolutions, fan-out."""
     for module in model.modules():
@@ -66,6 +98,8 @@ def initialise(model: nn.Module, generator: Generator) -> None:
             nn.init.kaiming_normal_(
                 module.weight, mode="fan_out", nonlinearity="relu", generator=generator
             )
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)
             nn.init.uniform_(module.weight, -bound, bound, generator=generator)
@@ -76,10 +110,18 @@ def initialise(model: nn.Module, generator: Generator) -> None:
 
 
 def assemble(
-    body: nn.Module, *, width: int, classes: int, mean: Tensor, std: Tensor, generator: Generator
+    body: nn.Module,
+    *,
+    width: int,
+    classes: int,
+    mean: Tensor,
+    std: Tensor,
+    generator: Generator,
+    dropout: float = 0.0,
 ) -> CamClassifier:
     """Put normalisation and a pooled linear head around ``body`` and draw the weights."""
-    model = CamClassifier(Normalise(mean, std), body, PooledLinear(width, classes))
+    head = PooledLinear(width, classes, dropout=dropout)
+    model = CamClassifier(Normalise(mean, std), body, head)
     initialise(model, generator)
     return model
 
@@ -92,5 +134,12 @@ def parameter_count(model: nn.Module) -> int:
 @torch.no_grad()
 def grid_size(model: CamClassifier, channels: int, size: int) -> tuple[int, int]:
     """Return (h, w) of the CAM grid for square images of ``size`` pixels."""
-    features = model.features(torch.zeros(1, channels, size, size))
+    with evaluating(model):
+        features = model.features(blank(model, channels, size))
     return int(features.shape[2]), int(features.shape[3])
+
+
+def blank(model: nn.Module, channels: int, size: int) -> Tensor:
+    """Return one black image, (1, channels, size, size), where the model is."""
+    device = next(model.parameters()).device
+    return torch.zeros(1, channels, size, size, device=device)

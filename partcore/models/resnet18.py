@@ -5,7 +5,6 @@ torchvision's network with a 3x3 stem of stride 1 and no max-pool, as the PART p
 """
 
 from torch import Generator, Tensor, nn
-from torchvision.models import resnet18 as torchvision_resnet18
 
 from partcore.models.classifier import CamClassifier, assemble
 
@@ -16,6 +15,8 @@ def resnet18(
     *, channels: int, classes: int, mean: Tensor, std: Tensor, generator: Generator
 ) -> CamClassifier:
     """Return the network; its CAM grid is an eighth of the image's side (4x4 of 32x32)."""
+    from torchvision.models import resnet18 as torchvision_resnet18  # slow to import
+
     network = torchvision_resnet18(weights=None)
     stem = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
     stages = (network.layer1, network.layer2, network.layer3, network.layer4)

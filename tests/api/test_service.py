@@ -13,6 +13,7 @@ from api.problems import STATUS, from_error, status_of
 from api.settings import ApiSettings
 from domain import errors
 from domain.catalog import DATASETS, MODELS
+from domain.recipes import PRESETS
 from store.engine import make_engine
 from tests.api.lab import DIGITS, live_lab, serve
 from tests.api.test_submission import refused
@@ -29,7 +30,7 @@ def test_the_catalogue_is_the_domains(sqlite_lab):
     assert set(told["datasets"]) == set(DATASETS)
     assert told["datasets"]["digits"]["epsilon"] == "51/255"
     assert set(told["models"]) == set(MODELS)
-    assert list(told["presets"]) == ["standard", "pgd-at", "part", "part++"]
+    assert told["presets"] == PRESETS
 
 
 def test_every_answer_has_safe_headers_and_its_own_id(sqlite_lab):

@@ -62,7 +62,7 @@ ISSUE = [
     ({"method": {"epsilon_high": "1e999999999"}}, "/method/epsilon_high", "not a pixel radius"),
     ({"data": {"dataset": "mnist"}}, "/data/dataset", "digits, cifar10"),
     ({"model": {"name": "vgg"}}, "/model/name", "'small-cnn'"),
-    ({"preset": "trades"}, "/preset", "standard, pgd-at, part, part++"),
+    ({"preset": "madry"}, "/preset", "standard, fgsm-rs, pgd-at, trades"),
     ({"kind": "dream"}, "/kind", "train, evaluate, visualise"),
     ({"colour": "red"}, "/colour", "allowed:"),
     ({"method": {"colour": 1}}, "/method/colour", "allowed:"),

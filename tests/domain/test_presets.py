@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import SpecInvalid
-from domain.presets import PRESETS, RUN_SPEC, expand, preset_names, source_run
+from domain.presets import RUN_SPEC, expand, source_run
+from domain.recipes import PRESETS
 from domain.spec import EvaluateSpec, Part, TrainSpec, VisualiseSpec
 
 DIGITS: dict[str, Any] = {"preset": "part++", "data": {"dataset": "digits"}}
@@ -18,9 +19,11 @@ def digits(**over: Any) -> TrainSpec:
     return spec
 
 
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("dataset", ["digits", "cifar10", "cifar100", "svhn"])
 def test_every_preset_expands_to_a_fixed_point(preset, dataset):
+    if (preset, dataset) == ("reproduce-official", "digits"):
+        pytest.skip("its mask is for colour images, see BAD")
     spec = expand({"preset": preset, "data": {"dataset": dataset}})
     assert expand(spec.model_dump(mode="json")) == spec
     assert RUN_SPEC.validate_json(spec.model_dump_json()) == spec
@@ -68,7 +71,11 @@ BAD = [
     ({"method": {"epsilon_high": "1/0"}}, "/method/epsilon_high", "denominator is zero"),
     ({"method": {"epsilon_low": -0.1}}, "/method/epsilon_low", "outside [0, 1]"),
     ({"method": {"attack": {"step_size": "x"}}}, "/method/attack/step_size", "not a pixel radius"),
-    ({"method": {"epsilon_high": "6/255", "epsilon_low": "7/255"}}, "/method/epsilon_low", "above"),
+    (
+        {"method": {"epsilon_high": "6/255", "epsilon_low": "7/255"}},
+        "/method/epsilon_low",
+        "above",
+    ),
     ({"method": {"warmup_epochs": 31}}, "/method/warmup_epochs", "exceeds training.epochs 30"),
     (
         {"method": {"cam": {"members": ["grad-cam", "lime"]}}},
@@ -76,7 +83,40 @@ BAD = [
         "'grad-cam++'",
     ),
     ({"method": {"cam": {"members": ["grad-cam"] * 2}}}, "/method/cam/members", "twice"),
-    ({"method": {"kind": "magic"}}, "/method", "'pgd-at'"),
+    ({"method": {"cam": {"weights": [1, 2]}}}, "/method/cam/weights", "3 positive weights"),
+    ({"method": {"mask": {"kind": "official-jet"}}}, "/method/mask/kind", "digits are grey"),
+    (
+        {"method": {"mask": {"kind": "min-max", "tau": 3}}},
+        "/method/mask/tau",
+        "there is no such field",
+    ),
+    ({"method": {"epsilon_gap": "60/255"}}, "/method/epsilon_gap", "above epsilon_high"),
+    (
+        {"method": {"epsilon_low": "1/255", "epsilon_gap": "1/255"}},
+        "/method/epsilon_low",
+        "one of",
+    ),
+    (
+        {"method": {"epsilon_low": {"points": [[0, "1/255"], [0, "2/255"]]}}},
+        "/method/epsilon_low/points",
+        "must rise",
+    ),
+    (
+        {"method": {"epsilon_low": {"points": [[0, "8"]]}}},
+        "/method/epsilon_low/points/0/1",
+        '"8/255"',
+    ),
+    (
+        {"method": {"epsilon_high": {"points": [[0, "1/255"], [1, "51/255"]]}}},
+        "/method/epsilon_low",
+        "at 0 % of the run",
+    ),
+    (
+        {"method": {"cam": {"read_at": "start"}, "attack": {"loss": "kl"}}},
+        "/method/cam/read_at",
+        "uniform start",
+    ),
+    ({"method": {"kind": "magic"}}, "/method", "'uniform'"),
     ({"method": {"atack": {}}}, "/method/atack", "allowed: kind, epsilon_high"),
     ({"model": {"name": "resnet19"}}, "/model/name", "'resnet18'"),
     ({"model": {"name": "resnet18"}}, "/model/name", "1x1 CAM grid"),
@@ -133,7 +173,7 @@ class TestOfAFinishedRun:
             source.evaluation,
         )
 
-    @pytest.mark.parametrize("preset", PRESETS)
+    @pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"reproduce-official"}))
     def test_any_run_can_be_drawn(self, preset):
         spec = expand({"kind": "visualise", "source": {"run": RUN}}, source=digits(preset=preset))
         assert isinstance(spec, VisualiseSpec)

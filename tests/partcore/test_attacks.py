@@ -150,7 +150,7 @@ def test_pgd_equals_a_naive_one_written_out():
     attempt = Pgd(step_size=size, num_steps=steps)(model, x, y, EPSILON, noise)
     assert torch.equal(attempt.broken, fell)
     inner = InnerPgd(step_size=size, num_steps=steps)
-    again = inner.climb(model, (x + EPSILON * noise).clamp(0, 1), x, y, EPSILON)
+    again = inner.climb(model, (x + EPSILON * noise).clamp(0, 1), x, y, EPSILON, y=y)
     torch.testing.assert_close(again, x_adv)
 
 

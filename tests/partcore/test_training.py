@@ -22,12 +22,13 @@ from domain.events import (
     Started,
 )
 from domain.presets import expand
+from domain.recipes import PRESETS
 from partcore import checkpoint
 from partcore.data import load
 from partcore.ema import Average, decay_at
 from partcore.environment import Environment, configure
 from partcore.experiment import run_experiment
-from partcore.methods import Uniform, perturbation
+from partcore.methods import Budget, Uniform, perturbation
 from partcore.modes import evaluating, frozen
 from partcore.randomness import Streams, derive, epoch_order
 from partcore.schedules import constant, cosine
@@ -97,15 +98,31 @@ def test_a_run_tells_its_whole_story(tmp_path, preset, read_at):
     assert (tmp_path / "figures/budget.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("preset", ["standard", "pgd-at", "part", "part++"])
+def short(preset: str, **over: Any):
+    """A run of any preset, of a few steps; the random control draws from the run's generator."""
+    method: dict[str, Any] = {} if preset == "standard" else {"attack": {"steps": 2}}
+    if preset == "reproduce-official":
+        method["mask"] = {"kind": "z-score"}
+    if preset == "part++":
+        method |= {"control": "random", "awp": {"gamma": 0.01, "warmup_epochs": 1}}
+    body = {
+        "preset": preset,
+        "data": {"dataset": "digits", "train_limit": 140, "test_limit": 24},
+        "method": method,
+        "training": {"epochs": 4, "batch_size": 48},
+        "evaluation": {"attacks": [{"kind": "fgsm"}]},
+    }
+    return expand({**body, **over})
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_a_run_cut_anywhere_resumes_to_the_same_bits(tmp_path, preset):
     """Cut in mid-epoch by a requested checkpoint, and between one checkpoint and the next."""
-    method = {"attack": {"steps": 2}} if preset != "standard" else {}
-    spec = spec_of(preset=preset, method=method, training={"epochs": 4, "batch_size": 48})
+    spec = short(preset)
     whole = list(run_experiment(spec, environment(tmp_path / "whole")))
     cut, asked = tmp_path / "cut", [False]
     told: list[Any] = []
-    for ask_at, stop_at in ((6, 6), (None, 11)):
+    for ask_at, stop_at in ((4, 4), (None, 8)):
         resume = (cut / LAST).exists()
 
         def requested() -> bool:
@@ -164,7 +181,9 @@ def test_defect_8_an_attack_computes_no_weight_gradient_and_counts_no_statistics
     before = checkpoint.weights_sha256(trainer.model.state_dict())
     trainer.model.train()
     with evaluating(trainer.model), frozen(trainer.model):
-        perturbation(spec.method, 0)(trainer.model, x, y, generator=trainer.streams.attack)
+        perturbation(spec.method, epoch=0, progress=0.0)(
+            trainer.model, x, y, generator=trainer.streams.attack
+        )
     assert all(p.grad is None for p in trainer.model.parameters())
     assert all(p.requires_grad for p in trainer.model.parameters())
     assert checkpoint.weights_sha256(trainer.model.state_dict()) == before
@@ -174,10 +193,10 @@ def test_defect_8_an_attack_computes_no_weight_gradient_and_counts_no_statistics
 def test_alg_1_warm_up_attacks_at_the_high_radius_alone():
     method = spec_of(method={"warmup_epochs": 2}).method
     for epoch in (0, 1):
-        warm = perturbation(method, epoch)
+        warm = perturbation(method, epoch=epoch, progress=0.0)
         assert isinstance(warm, Uniform)
         assert warm.epsilon == float(method.epsilon_high)
-    assert not isinstance(perturbation(method, 2), Uniform)
+    assert not isinstance(perturbation(method, epoch=2, progress=0.5), Uniform)
 
 
 @pytest.mark.parametrize("read_at", ["image", "start"])
@@ -189,15 +208,15 @@ def test_eq_8_every_pixel_stays_inside_its_own_radius(tmp_path, read_at):
     for batch in torch.arange(96).split(32):
         trainer.update(batch)
     x, y = trainer.batch(torch.arange(32))
-    method, radii = perturbation(spec.method, 1), []
-    original = type(method).budget
+    method, radii = perturbation(spec.method, epoch=1, progress=0.4), []
+    original = Budget.__call__
 
-    def keeping(self, readout):
-        radii.append(original(self, readout))
+    def keeping(self, readout, *, generator):
+        radii.append(original(self, readout, generator=generator))
         return radii[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(method), "budget", keeping)
+        patch.setattr(Budget, "__call__", keeping)
         with evaluating(trainer.model), frozen(trainer.model):
             x_adv = method(trainer.model, x, y, generator=trainer.streams.attack).x
     ((epsilon, _),) = radii
