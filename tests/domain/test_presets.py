@@ -90,7 +90,7 @@ BAD = [
         "/method/mask/tau",
         "there is no such field",
     ),
-    ({"method": {"epsilon_gap": "60/255"}}, "/method/epsilon_gap", "above epsilon_high"),
+    ({"method": {"epsilon_gap": "60/255"}}, "/method/epsilon_gap", "below 0"),
     (
         {"method": {"epsilon_low": "1/255", "epsilon_gap": "1/255"}},
         "/method/epsilon_low",
