@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast demo up bench docs clean
+.PHONY: help install lock check format test test-fast demo up bench bench-core docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ up: $(STAMP) ## start the lab on this machine and keep it running
 
 bench: $(STAMP) ## print the figures that README quotes
 	$(BIN)/python -m benchmarks
+
+bench-core: $(STAMP) ## print the core's figures alone: cost of a step, fidelity of the maps, memory
+	$(BIN)/python -m benchmarks.core
 
 docs: $(STAMP) ## write docs/reference from the docstrings
 	$(BIN)/python docs/reference.py

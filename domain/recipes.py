@@ -105,8 +105,12 @@ def _own(preset: str, facts: DatasetFacts, epochs: int) -> dict[str, Any]:
             "mask": {"kind": "official-jet"},
         }
     if preset == "reproduce-report-code":
-        members = {"members": _members(preset), "scores": {"kind": "first-channels"}}
-        return {"warmup": "clean", "cam": members, "mask": {"kind": "sigmoid-mean"}}
+        cam = {
+            "members": _members(preset),
+            "scores": {"kind": "first-channels"},
+            "fidelity_floor": None,
+        }
+        return {"warmup": "clean", "cam": cam, "mask": {"kind": "sigmoid-mean"}}
     return {}
 
 

@@ -40,6 +40,7 @@ CamName = Literal[
     "score-cam-softmax",
 ]
 Weights = Literal["best", "last"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class DataSpec(SpecModel):
@@ -173,6 +174,42 @@ ScoringSpec = Annotated[
 ]
 
 
+class EveryStep(SpecModel):
+    """Computed for the very tensor that is attacked."""
+
+    kind: Literal["every-step"] = "every-step"
+
+
+class EveryFewSteps(SpecModel):
+    """Kept by sample, and computed again once they are so many steps old."""
+
+    kind: Literal["steps"] = "steps"
+    steps: int = Field(ge=1)
+    """Age in steps."""
+
+
+class EveryFewEpochs(SpecModel):
+    """Kept by sample, and computed again every so many epochs."""
+
+    kind: Literal["epochs"] = "epochs"
+    epochs: int = Field(default=1, ge=1)
+    """Age in epochs."""
+
+
+class AdaptiveRefresh(SpecModel):
+    """Kept by sample; the epochs between two computations double while maps stay alike, and halve
+    when they do not."""
+
+    kind: Literal["adaptive"] = "adaptive"
+    overlap: float = Field(default=0.8, gt=0, le=1)
+    """Mean IoU of the pixels of high budget, old and new, from which maps count as alike."""
+
+
+RefreshSpec = Annotated[
+    EveryStep | EveryFewSteps | EveryFewEpochs | AdaptiveRefresh, Field(discriminator="kind")
+]
+
+
 class CamSpec(SpecModel):
     """Which class activation maps decide the mask, and how they are computed."""
 
@@ -193,6 +230,18 @@ class CamSpec(SpecModel):
     """The class the maps explain: the true `label`, or the `prediction` of the moment."""
     read_at: Literal["image", "start"] = "image"
     """Where the maps are read: at the `image`, or at the attack's random `start` (saves a pass)."""
+    fidelity_floor: float | None = Field(default=0.95, ge=0, le=1)
+    """After each epoch the budgets of a few images are compared with those of exact Score-CAM
+    (Pearson); under this floor the run moves to the next better `scores`. null to stay."""
+    refresh: RefreshSpec = EveryStep()
+    """When maps are computed: `every-step`, or kept and renewed after `steps`, `epochs`, or as
+    `adaptive`."""
+
+    @model_validator(mode="after")
+    def _refresh_fits(self) -> Self:
+        if self.refresh.kind != "every-step" and self.read_at == "start":
+            raise misfit("read_at", "kept maps are read at the `image`")
+        return self
 
     @model_validator(mode="after")
     def _members_fit(self) -> Self:
@@ -477,6 +526,28 @@ class TrainingSpec(SpecModel):
     """Epochs between checkpoints a run can resume from."""
     channels_last: bool = True
     """Memory format of images and weights; same result, faster convolutions."""
+    attack_precision: Precision = "fp32"
+    """Number type of training's attack and maps: `fp32`, `bf16` or `fp16`. Evaluation is always
+    fp32."""
+    update_precision: Precision = "fp32"
+    """Number type of the update's passes (mixed precision); weights stay fp32."""
+    fold_batch_norm: bool = True
+    """Attack a twin of the network whose batch norm is folded into convolutions; faster, the same
+    up to rounding."""
+    compile: Literal["off", "default", "cuda-graphs"] = "off"
+    """Compile the attacked network; falls back with a reason in the log."""
+    accumulation: int = Field(default=1, ge=1)
+    """Micro-batches a batch is divided into, to save memory; batch norm sees each alone."""
+    early_stop: int | None = Field(default=None, ge=1)
+    """End training when the best weights are so many epochs old; null to train to the end."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if 2 * self.accumulation > self.batch_size:
+            raise misfit(
+                "accumulation", f"leaves less than two of {self.batch_size} images a micro-batch"
+            )
+        return self
 
 
 class Fgsm(SpecModel):
@@ -648,6 +719,10 @@ class TrainSpec(_Common):
             raise misfit(
                 "method/warmup_epochs",
                 f"{self.method.warmup_epochs} exceeds training.epochs {self.training.epochs}",
+            )
+        if self.training.early_stop is not None and self.data.validation_fraction == 0:
+            raise misfit(
+                "training/early_stop", "needs held-out images; raise data.validation_fraction"
             )
         _require_classes(self.data, self.evaluation)
         self._mask_fits_the_images()

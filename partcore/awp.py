@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from partcore.modes import uncounted
 
@@ -13,15 +13,18 @@ NORM_FLOOR = 1e-20
 
 @contextmanager
 def perturbed_weights(
-    model: nn.Module, loss: Callable[[], Tensor], *, gamma: float
+    model: nn.Module, backward: Callable[[], object], *, gamma: float
 ) -> Iterator[None]:
-    """Move every weight matrix and kernel by ``gamma`` of its norm up ``loss``; move back exactly.
+    """Move every weight matrix and kernel by ``gamma`` of its norm up a loss; move back exactly.
 
-    loss: a scalar of the network as it stands. Vectors (biases, batch norm) stay where they are.
+    backward: leaves the loss's gradient in the weights, where there is none yet. Vectors (biases,
+    batch norm) stay where they are.
     """
     weights = [p for p in model.parameters() if p.ndim > 1]
     with uncounted(model):
-        gradients = torch.autograd.grad(loss(), weights)
+        backward()
+    gradients = [w.grad if w.grad is not None else torch.zeros_like(w) for w in weights]
+    model.zero_grad(set_to_none=True)
     before = [weight.detach().clone() for weight in weights]
     try:
         with torch.no_grad():

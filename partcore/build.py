@@ -16,6 +16,7 @@ from partcore import attacks, budgets, cams, schedules
 from partcore.budgets import Mask
 from partcore.cams.first_channels_scores import FirstChannelsScores
 from partcore.data import Augmentation, Split
+from partcore.map_cache import Refresh
 from partcore.models import CamClassifier, builder
 from partcore.objectives import (
     CrossEntropy,
@@ -106,6 +107,21 @@ def ensemble(spec: s.CamSpec) -> cams.Maps:
             return cams.AgreementWeighted(members)
         case _:
             assert_never(spec.combine)
+
+
+def refresh(spec: s.RefreshSpec, adapted: int) -> Refresh:
+    """Return when kept maps are due; ``adapted``: epochs, where the run chooses them itself."""
+    match spec:
+        case s.EveryFewSteps():
+            return Refresh(steps=spec.steps)
+        case s.EveryFewEpochs():
+            return Refresh(epochs=spec.epochs)
+        case s.AdaptiveRefresh():
+            return Refresh(epochs=adapted)
+        case s.EveryStep():
+            return Refresh(steps=1)
+        case _:
+            assert_never(spec)
 
 
 _STEEP: Mapping[str, Callable[[float], Mask]] = {

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from partcore.ranks import ALONE, Ranks
+
 
 def _never() -> bool:
     return False
@@ -30,6 +32,8 @@ class Environment:
     """For `evaluate` and `visualise`: the weights."""
     checkpoint_requested: Callable[[], bool] = _never
     """Asked after each step; True asks for a checkpoint there."""
+    ranks: Ranks = ALONE
+    """Which of several processes that train together this is."""
     clock: Callable[[], float] = time.monotonic
     """Seconds, for throughput only."""
 

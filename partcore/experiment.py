@@ -68,8 +68,11 @@ def _train(
     if environment.resume:
         trainer.resume(environment.work / LAST)
         yield Log(message=f"resumed at step {trainer.step} of {trainer.total_steps}")
-    yield from trainer.run()
-    yield from trainer.finish()
+    with environment.ranks.joined(environment.device):
+        yield from trainer.run()
+        yield from trainer.finish()
+    if not environment.ranks.is_first:
+        return
     subject = _subject(spec.evaluation.weights, trainer)
     found = yield from _judge(
         subject,
@@ -398,6 +401,7 @@ def facts(
         "device": environment.device,
         "device_name": torch.cuda.get_device_name() if on_gpu else _processor(),
         "threads": environment.threads,
+        "ranks": environment.ranks.size,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "torch": torch.__version__,
         "python": platform.python_version(),

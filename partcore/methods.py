@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from domain import spec as s
 from domain.scheduled import at
@@ -18,8 +18,10 @@ from partcore import build
 from partcore.attacks import InnerPgd, step_linf, uniform_in_ball
 from partcore.budgets import Control, Mask, pixel_budget, with_mean
 from partcore.cams import Maps, Readout, is_constant, read
+from partcore.map_cache import CachedMaps
 from partcore.models import CamClassifier
 from partcore.objectives import kl_divergence
+from partcore.randomness import Randomness
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Perturbation(Protocol):
     """A method's way from a batch to what the network is updated on."""
 
     def __call__(
-        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Generator
+        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Randomness
     ) -> Perturbed:
         """x: (N, C, H, W) in [0, 1]; y: (N,)."""
         ...
@@ -51,7 +53,7 @@ class Clean:
         x: Tensor,
         y: Tensor,  # noqa: ARG002
         *,
-        generator: Generator,  # noqa: ARG002
+        generator: Randomness,  # noqa: ARG002
     ) -> Perturbed:
         """See Perturbation."""
         return Perturbed(x, {})
@@ -65,7 +67,7 @@ class Uniform:
     epsilon: float
 
     def __call__(
-        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Generator
+        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Randomness
     ) -> Perturbed:
         """See Perturbation."""
         reference = reference_of(self.attack, model, x)
@@ -101,14 +103,20 @@ class Budget:
     explain_prediction: bool = False
     """Read the maps for the predicted class, not for the label."""
 
-    def __call__(
-        self, readout: Readout, *, generator: Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        """Return the radii, broadcastable to x, and what to record of them."""
+    def heat(self, readout: Readout) -> Tensor:
+        """Return the maps' heat, (N, H, W), in [0, 1]."""
         if self.explain_prediction:
             likely = prediction(readout.model, readout.features)
             readout = replace(readout, y=likely.argmax(dim=1))
-        heat = self.maps(readout)
+        return self.maps(readout)
+
+    def hot(self, heat: Tensor) -> Tensor:
+        """Return the pixels whose radius is nearer the high one, (N, H, W) bool."""
+        mask = self.mask(heat)
+        return (mask if mask.ndim == 3 else mask.mean(dim=1)) > 0.5
+
+    def radii(self, heat: Tensor, *, generator: Randomness) -> tuple[Tensor, dict[str, float]]:
+        """Return the radii, broadcastable to the images, and what to record of them."""
         mask = self.mask(heat)
         if self.control is not None:
             mask = self.control(mask, generator=generator)
@@ -117,6 +125,12 @@ class Budget:
         epsilon = pixel_budget(mask, epsilon_high=self.epsilon_high, epsilon_low=self.epsilon_low)
         constant = is_constant(heat).float().mean().item()
         return epsilon, {"cam/constant_fraction": constant, **describe(mask, epsilon)}
+
+    def __call__(
+        self, readout: Readout, *, generator: Randomness
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the radii from a readout; see :meth:`radii`."""
+        return self.radii(self.heat(readout), generator=generator)
 
 
 @dataclass(frozen=True)
@@ -130,7 +144,7 @@ class Reweighted:
     budget: Budget
 
     def __call__(
-        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Generator
+        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Randomness
     ) -> Perturbed:
         """See Perturbation."""
         readout = read(model, x, y)
@@ -142,6 +156,23 @@ class Reweighted:
 
 
 @dataclass(frozen=True)
+class ReweightedFromCache(Reweighted):
+    """The same with maps that are kept by sample and renewed when they are due."""
+
+    kept: CachedMaps
+
+    def __call__(
+        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Randomness
+    ) -> Perturbed:
+        """See Perturbation."""
+        heat, record = self.kept(lambda x, y: self.budget.heat(read(model, x, y)), self.budget.hot)
+        epsilon, more = self.budget.radii(heat, generator=generator)
+        reference = reference_of(self.attack, model, x)
+        x_adv = self.attack(model, x, y, epsilon, generator=generator, reference=reference)
+        return Perturbed(x_adv, {**more, **record})
+
+
+@dataclass(frozen=True)
 class ReweightedAtStart(Reweighted):
     """The same with the maps read at the random start, from the attack's own first pass.
 
@@ -150,7 +181,7 @@ class ReweightedAtStart(Reweighted):
     """
 
     def __call__(
-        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Generator
+        self, model: CamClassifier, x: Tensor, y: Tensor, *, generator: Randomness
     ) -> Perturbed:
         """See Perturbation."""
         with torch.enable_grad():
@@ -182,8 +213,13 @@ def describe(mask: Tensor, epsilon: Tensor) -> dict[str, float]:
     return figures
 
 
-def perturbation(method: s.Method, *, epoch: int, progress: float) -> Perturbation:
-    """Return what a method does at a step: ``epoch`` counts from 0, ``progress`` is in [0, 1]."""
+def perturbation(
+    method: s.Method, *, epoch: int, progress: float, kept: CachedMaps | None = None
+) -> Perturbation:
+    """Return what a method does at a step: ``epoch`` counts from 0, ``progress`` is in [0, 1].
+
+    kept: the batch's maps, where the method keeps them.
+    """
     match method:
         case s.Standard():
             return Clean()
@@ -197,8 +233,11 @@ def perturbation(method: s.Method, *, epoch: int, progress: float) -> Perturbati
             attack = build.inner_attack(method.attack, progress)
             return Uniform(attack, at(method.epsilon_high, progress))
         case s.Part():
+            attack, radii = build.inner_attack(method.attack, progress), budget(method, progress)
+            if kept is not None:
+                return ReweightedFromCache(attack, radii, kept)
             kind = Reweighted if method.cam.read_at == "image" else ReweightedAtStart
-            return kind(build.inner_attack(method.attack, progress), budget(method, progress))
+            return kind(attack, radii)
         case _:
             assert_never(method)
 

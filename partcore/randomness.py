@@ -1,7 +1,7 @@
 """Named generators, all derived from one seed."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -17,6 +17,46 @@ def derive(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int) -> Generator:
     """Return a CPU generator with a derived seed."""
     return Generator().manual_seed(derive(seed, *names))
+
+
+@dataclass(frozen=True)
+class Share:
+    """Some samples' part of what is drawn for a whole batch.
+
+    However a batch is divided, each sample meets the numbers it would have met undivided.
+    """
+
+    generator: Generator
+    part: slice
+    """Which of the batch's samples."""
+    whole: int
+    """Samples of the batch."""
+
+
+Randomness = Generator | Share
+
+
+def uniform(shape: torch.Size, randomness: Randomness, like: Tensor) -> Tensor:
+    """Return numbers in [0, 1) of ``shape``, its first axis the samples, typed and placed as like.
+
+    They are drawn where the generator lives and moved, so a seed means the same anywhere.
+    """
+    return _drawn(torch.rand, shape, randomness, like)
+
+
+def normal(shape: torch.Size, randomness: Randomness, like: Tensor) -> Tensor:
+    """Return standard normal numbers; otherwise as :func:`uniform`."""
+    return _drawn(torch.randn, shape, randomness, like)
+
+
+def _drawn(
+    draw: Callable[..., Tensor], shape: torch.Size, randomness: Randomness, like: Tensor
+) -> Tensor:
+    if isinstance(randomness, Generator):
+        place = randomness.device
+        return draw(shape, generator=randomness, dtype=like.dtype, device=place).to(like.device)
+    whole = torch.Size((randomness.whole, *shape[1:]))
+    return _drawn(draw, whole, randomness.generator, like)[randomness.part]
 
 
 @dataclass(frozen=True)

@@ -6,78 +6,78 @@ run that is cut anywhere and resumed ends in the same bits.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from domain.errors import CheckpointInvalid, ExperimentError
+from domain import spec as s
+from domain.errors import CheckpointInvalid
 from domain.events import CheckpointSaved, Event, Log, Progress
-from domain.spec import Standard, TrainSpec, trained_radius
-from partcore import build, checkpoint
-from partcore.attacks import Pgd
-from partcore.awp import perturbed_weights
-from partcore.data import Images, Split, to_unit
+from partcore import build, checkpoint, score_ladder
+from partcore.compiling import compiled
+from partcore.data import Split, Warp, to_unit
 from partcore.ema import Average
 from partcore.environment import Environment
+from partcore.folding import Twin
+from partcore.map_cache import CachedMaps, MapCache
 from partcore.methods import perturbation
 from partcore.models import CamClassifier
 from partcore.modes import evaluating, frozen
 from partcore.progress import MetricBuffer, Throughput
-from partcore.randomness import Streams, derive, epoch_order, generator
+from partcore.randomness import Share, Streams, derive, epoch_order
+from partcore.update import Batch, Update
+from partcore.validation import Best, Robustness, robustness
 
 METRICS_EVERY = 10
 """Steps between two points of the step-wise series; an epoch's last step has one too."""
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
-VALIDATION_STEPS = 10
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best weights so far, by validation."""
-
-    epoch: int
-    averaged: bool
-    accuracy: float
-    robust_accuracy: float
-
-    def beats(self, other: "Best | None", *, clean_only: bool) -> bool:
-        """Compare by robust accuracy (clean for `standard`), then by the other; ties go earlier."""
-        if other is None:
-            return True
-        mine, theirs = (
-            (b.accuracy, b.robust_accuracy) if clean_only else (b.robust_accuracy, b.accuracy)
-            for b in (self, other)
-        )
-        return mine > theirs
+DTYPES: Mapping[s.Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 
 class Trainer:
     """The state of one training run and its moves."""
 
-    def __init__(self, spec: TrainSpec, split: Split, environment: Environment) -> None:
+    def __init__(self, spec: s.TrainSpec, split: Split, environment: Environment) -> None:
         self.spec = spec
+        self.method = spec.method
+        """The method; its estimator of Score-CAM may move up."""
         self.environment = environment
+        self.ranks = environment.ranks
         self.device = environment.device
         self.train = split.train.to(self.device)
         self.validation = split.validation.to(self.device)
         self.model = self._placed(build.model(spec.model, split, seed=spec.seed))
-        decay = spec.training.ema_decay
+        training = spec.training
+        decay = training.ema_decay
         self.average = None if decay is None else Average(self.model, decay)
         self.optimiser = torch.optim.SGD(
             self.model.parameters(),
-            lr=spec.training.learning_rate,
-            momentum=spec.training.momentum,
-            weight_decay=spec.training.weight_decay,
-            nesterov=spec.training.nesterov and spec.training.momentum > 0,
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            weight_decay=training.weight_decay,
+            nesterov=training.nesterov and training.momentum > 0,
         )
-        self.objective = build.objective(spec.method)
-        self.learning_rate = build.learning_rate(spec.training)
+        self.step_down = Update(
+            self.model,
+            self.optimiser,
+            build.objective(spec.method),
+            dtype=DTYPES[training.update_precision],
+            parts=training.accumulation,
+            ranks=self.ranks,
+        )
+        self.twin, self.refused = self._attacked_twin()
+        self.learning_rate = build.learning_rate(training)
         self.augmentation = build.augmentation(spec.data)
+        self.kept = self._map_cache()
+        self.refresh_epochs = 1
         self.streams = Streams.of(spec.seed)
         self.step = 0
         self.best: Best | None = None
@@ -91,11 +91,31 @@ class Trainer:
         )
         return model.to(self.device).to(memory_format=layout)
 
+    def _attacked_twin(self) -> tuple[Twin | None, str | None]:
+        """Return what attacks see in the network's place, and why it is not compiled."""
+        training = self.spec.training
+        plain = training.attack_precision == "fp32" and not training.fold_batch_norm
+        if isinstance(self.method, s.Standard) or (plain and training.compile == "off"):
+            return None, None
+        twin = Twin(
+            self.model, DTYPES[training.attack_precision], with_folding=training.fold_batch_norm
+        )
+        x = to_unit(self.train.x[: training.batch_size])
+        found = compiled(twin.network.body, x, training.compile)
+        twin.network.body = found.module
+        return twin, found.refused
+
+    def _map_cache(self) -> MapCache | None:
+        if not isinstance(self.method, s.Part) or self.method.cam.refresh.kind == "every-step":
+            return None
+        height, width = self.train.x.shape[-2:]
+        return MapCache(len(self.train), (height, width), self.device)
+
     @property
     def steps_per_epoch(self) -> int:
-        """Steps an epoch; a last batch of one image is left out (batch norm needs two)."""
+        """Steps an epoch; a last batch of under two images a rank is left out (batch norm)."""
         whole, rest = divmod(len(self.train), self.spec.training.batch_size)
-        return whole + (rest > 1)
+        return whole + (rest >= 2 * self.ranks.size)
 
     @property
     def total_steps(self) -> int:
@@ -109,81 +129,109 @@ class Trainer:
 
     # -- one step -----------------------------------------------------------------------------
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return augmented images in [0, 1], (B, C, H, W), and labels, (B,)."""
-        index = index.to(self.device)
-        x = self.augmentation(self.train.x[index], generator=self.streams.augment)
-        x = to_unit(x)
-        if self.spec.training.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
-        return x, self.train.y[index]
-
     def update(self, index: Tensor) -> dict[str, float]:
         """Perturb one batch, take one optimiser step; return what to record of it.
 
-        Raises ExperimentError when the loss is not finite.
+        index: (B,), the batch on all ranks. Raises ExperimentError when the loss is not finite.
         """
-        x, y = self.batch(index)
-        progress = self.step / self.total_steps
-        method = perturbation(self.spec.method, epoch=self.epoch, progress=progress)
-        with evaluating(self.model), frozen(self.model):
-            perturbed = method(self.model, x, y, generator=self.streams.attack)
-        rate = self.learning_rate(progress)
+        batch, record = self.perturbed(index)
+        rate = self.learning_rate(self.progress)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.model.train()
         # Dropout and stochastic depth of torchvision's networks draw from the global generator.
-        torch.manual_seed(derive(self.spec.seed, "dropout", self.step))
-        loss, logits = self._descend(x, perturbed.x, y)
-        self.optimiser.step()
+        torch.manual_seed(derive(self.spec.seed, "dropout", self.step, self.ranks.rank))
+        stepped = self.step_down(batch, awp=self._awp())
         if self.average is not None:
             self.average.update(self.model, self.step)
-        if perturbed.record:
-            self.mask_record = dict(perturbed.record)
-        accuracy = (logits.argmax(dim=1) == y).float().mean().item()
+        if record:
+            self.mask_record = dict(record)
         return {
-            "train/loss": loss,
-            f"train/{self._accuracy_name()}": accuracy,
+            "train/loss": stepped.loss,
+            f"train/{self._accuracy_name()}": stepped.accuracy,
             "train/learning_rate": rate,
-            **perturbed.record,
+            **record,
         }
 
-    def _descend(self, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[float, Tensor]:
-        """Leave the gradients of the objective in the weights; return its value and the logits."""
-        self.optimiser.zero_grad(set_to_none=True)
-        with self._weights_under_attack(x, x_adv, y):
-            descent = self.objective(self.model, x, x_adv, y)
-            loss = descent.loss.mean()
-            if not torch.isfinite(loss):
-                raise ExperimentError(
-                    f"the loss is {loss.item()} at step {self.step}; lower training.learning_rate "
-                    f"(it is {self.spec.training.learning_rate})"
-                )
-            loss.backward()  # type: ignore[no-untyped-call]
-        return loss.item(), descent.logits_adv.detach()
+    @property
+    def progress(self) -> float:
+        """How much of the run is behind, in [0, 1)."""
+        return self.step / self.total_steps
 
-    def _weights_under_attack(
-        self, x: Tensor, x_adv: Tensor, y: Tensor
-    ) -> AbstractContextManager[None]:
-        method = self.spec.method
-        awp = None if isinstance(method, Standard) else method.awp
-        if awp is None or self.epoch < awp.warmup_epochs:
-            return nullcontext()
-        return perturbed_weights(
-            self.model,
-            lambda: self.objective(self.model, x, x_adv, y).loss.mean(),
-            gamma=awp.gamma,
-        )
+    def perturbed(self, index: Tensor) -> tuple[Batch, dict[str, float]]:
+        """Return this rank's share of a batch after the method, and what to record of it."""
+        index = index.to(self.device)
+        images = self.train.x[index]
+        warp = self.augmentation.draw(images.shape, generator=self.streams.augment)
+        share = self.ranks.share(len(index))
+        x = self._laid_out(to_unit(warp(images)[share]))
+        y, index = self.train.y[index[share]], index[share]
+        network = self._attacked()
+        before = self.streams.attack.get_state()
+        found = []
+        with evaluating(network), frozen(network):
+            for part in _parts(len(y), self.spec.training.accumulation):
+                self.streams.attack.set_state(before)
+                first = share.start
+                drawn = slice(first + part.start, first + part.stop)
+                randomness = Share(self.streams.attack, drawn, len(images))
+                method = perturbation(
+                    self.method,
+                    epoch=self.epoch,
+                    progress=self.progress,
+                    kept=self._kept(index[part], y[part], warp.part(drawn)),
+                )
+                found.append(method(network, x[part], y[part], generator=randomness))
+        x_adv = torch.cat([one.x for one in found])
+        record = _mean([one.record for one in found])
+        return Batch(x, x_adv, y, len(images)), record
+
+    def _attacked(self) -> CamClassifier:
+        """Return the network that attacks see, with the weights of the moment."""
+        if self.twin is None:
+            return self.model
+        self.twin.refresh()
+        return self.twin.network
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        if self.spec.training.channels_last:
+            return x.contiguous(memory_format=torch.channels_last)
+        return x.contiguous()
+
+    def _kept(self, index: Tensor, y: Tensor, warp: Warp) -> CachedMaps | None:
+        if self.kept is None:
+            return None
+        x = self._laid_out(to_unit(self.train.x[index]))
+        refresh = build.refresh(self._cam().refresh, self.refresh_epochs)
+        return CachedMaps(self.kept, refresh, index, x, y, warp, self.step, self.steps_per_epoch)
+
+    def _cam(self) -> s.CamSpec:
+        assert isinstance(self.method, s.Part)
+        return self.method.cam
+
+    def _awp(self) -> float | None:
+        awp = None if isinstance(self.method, s.Standard) else self.method.awp
+        return None if awp is None or self.epoch < awp.warmup_epochs else awp.gamma
 
     def _accuracy_name(self) -> str:
-        return "accuracy" if isinstance(self.spec.method, Standard) else "adversarial_accuracy"
+        return "accuracy" if isinstance(self.method, s.Standard) else "adversarial_accuracy"
 
     # -- the loop -----------------------------------------------------------------------------
 
     def run(self) -> Iterator[Event]:
         """Train to the end from wherever the state stands."""
-        while self.step < self.total_steps:
+        if self.refused is not None:
+            message = f"training.compile fell back to running as written: {self.refused}"
+            yield Log(level="warning", message=message)
+        while self.step < self.total_steps and not self.has_stopped:
             yield from self._rest_of_epoch()
+
+    @property
+    def has_stopped(self) -> bool:
+        """Whether the best weights are so old that the run asked to end."""
+        patience = self.spec.training.early_stop
+        if patience is None or self.best is None or self.step % self.steps_per_epoch:
+            return False
+        return self.epoch - self.best.epoch >= patience
 
     def _rest_of_epoch(self) -> Iterator[Event]:
         epoch = self.epoch
@@ -205,10 +253,49 @@ class Trainer:
         is_last = epoch + 1 == training.epochs
         if len(self.validation) and ((epoch + 1) % training.validate_every == 0 or is_last):
             yield from self.validate(epoch)
+        yield from self._watch_the_maps(epoch)
         yield from self.metrics.flush()
+        if self.has_stopped:
+            assert self.best is not None
+            yield Log(message=f"stopped early: the best weights are of epoch {self.best.epoch}")
         due = (epoch + 1) % training.checkpoint_every == 0
-        if due or is_last or self.environment.checkpoint_requested():
+        if due or is_last or self.has_stopped or self.environment.checkpoint_requested():
             yield from self.save_last()
+
+    def _watch_the_maps(self, epoch: int) -> Iterator[Event]:
+        """Ask whether estimated scores are near the exact ones, and kept maps still true."""
+        method = self.method
+        if not isinstance(method, s.Part) or epoch + 1 < method.warmup_epochs:
+            return
+        yield from self._hold_the_floor(method)
+        drift = None if self.kept is None else self.kept.take_drift()
+        if drift is not None:
+            self.metrics.add(self.step - 1, {"cam/overlap": drift})
+            if isinstance(method.cam.refresh, s.AdaptiveRefresh):
+                alike = drift >= method.cam.refresh.overlap
+                self.refresh_epochs = max(
+                    1, self.refresh_epochs * 2 if alike else self.refresh_epochs // 2
+                )
+                self.metrics.add(self.step - 1, {"cam/refresh_epochs": self.refresh_epochs})
+
+    def _hold_the_floor(self, method: s.Part) -> Iterator[Event]:
+        if not score_ladder.is_estimated(method):
+            return
+        images = (self.validation if len(self.validation) else self.train).take(
+            torch.arange(min(score_ladder.IMAGES, len(self.train)), device=self.device)
+        )
+        network = self._attacked()
+        x = self._laid_out(to_unit(images.x))
+        found = score_ladder.measured(network, x, images.y, method, self.progress)
+        self.metrics.add(self.step - 1, {"cam/fidelity": found})
+        floor, next_best = method.cam.fidelity_floor, score_ladder.better(method.cam.scores)
+        if floor is not None and found < floor and next_best is not None:
+            self.method = score_ladder.with_scores(method, next_best)
+            yield Log(
+                level="warning",
+                message=f"budgets follow exact Score-CAM's by {found:.3f}, under the floor "
+                f"{floor}: scores move from {method.cam.scores.kind} to {_named(next_best)}",
+            )
 
     def _progress(self, epoch: int, images: int) -> Progress:
         return Progress(
@@ -225,6 +312,21 @@ class Trainer:
 
     def validate(self, epoch: int) -> Iterator[Event]:
         """Attack raw and averaged weights on held-out images; keep the best of all so far."""
+        if self.ranks.is_first:
+            yield from self._validate(epoch)
+        self.best = self._agreed(self.best)
+
+    def _agreed(self, best: Best | None) -> Best | None:
+        """Return rank 0's best weights."""
+        if self.ranks.size == 1:
+            return best
+        known = (0, 0, 0, 0) if best is None else tuple(float(v) for v in astuple(best))
+        told = torch.tensor(known, dtype=torch.float64, device=self.device)
+        self.ranks.follow_first([told])
+        epoch, averaged, accuracy, robust = told.tolist()
+        return Best(int(epoch), bool(averaged), accuracy, robust)
+
+    def _validate(self, epoch: int) -> Iterator[Event]:
         done = Progress(
             phase="validate",
             done=epoch + 1,
@@ -234,16 +336,16 @@ class Trainer:
             epochs=self.spec.training.epochs,
         )
         for averaged, network in self._networks():
-            accuracy, robust = robustness(
-                network, self.validation, epsilon=self._radius(), seed=self.spec.seed
-            )
+            told = robustness(network, self.validation, epsilon=self._radius(), seed=self.spec.seed)
             prefix = "val/ema/" if averaged else "val/"
-            record = {f"{prefix}accuracy": accuracy, f"{prefix}robust_accuracy": robust}
-            self.metrics.add(self.step - 1, record)
-            found = Best(epoch + 1, averaged, accuracy, robust)
-            if found.beats(self.best, clean_only=isinstance(self.spec.method, Standard)):
+            record = {"accuracy": told.clean, "fgsm": told.fgsm, "robust_accuracy": told.pgd}
+            self.metrics.add(self.step - 1, {prefix + name: v for name, v in record.items()})
+            if told.has_collapsed and not averaged and not isinstance(self.method, s.Standard):
+                yield Log(level="warning", message=_collapse(epoch, told))
+            found = Best(epoch + 1, averaged, told.clean, told.pgd)
+            if found.beats(self.best, clean_only=isinstance(self.method, s.Standard)):
                 self.best = found
-                yield self.save_best(network)
+                yield from self.save_best(network)
         yield done
         self.throughput = Throughput(self.environment.clock)
 
@@ -256,18 +358,21 @@ class Trainer:
         return found
 
     def _radius(self) -> float:
-        return float(trained_radius(self.spec.method) or self.spec.evaluation.epsilon)
+        return float(s.trained_radius(self.spec.method) or self.spec.evaluation.epsilon)
 
     # -- checkpoints --------------------------------------------------------------------------
 
-    def save_best(self, network: nn.Module) -> CheckpointSaved:
+    def save_best(self, network: nn.Module) -> Iterator[Event]:
         """Write the weights just found best."""
-        tensors = checkpoint.prefixed("model", network.state_dict())
-        return self._saved(BEST, "best", tensors)
+        if self.ranks.is_first:
+            tensors = checkpoint.prefixed("model", network.state_dict())
+            yield self._saved(BEST, "best", tensors)
 
     def save_last(self) -> Iterator[Event]:
         """Write everything a later attempt needs; metrics before it are given out first."""
         yield from self.metrics.flush()
+        if not self.ranks.is_first:
+            return
         tensors = {
             **checkpoint.prefixed("model", self.model.state_dict()),
             **checkpoint.prefixed("stream", self.streams.state()),
@@ -275,6 +380,8 @@ class Trainer:
         }
         if self.average is not None:
             tensors |= checkpoint.prefixed("average", self.average.model.state_dict())
+        if self.kept is not None:
+            tensors |= checkpoint.prefixed("maps", self.kept.state())
         yield self._saved(LAST, "last", tensors)
 
     def _momentum(self) -> dict[str, Tensor]:
@@ -303,6 +410,9 @@ class Trainer:
             "step": self.step,
             "best": None if self.best is None else asdict(self.best),
             "mask": self.mask_record,
+            "scores": _scores(self.method),
+            "refresh_epochs": self.refresh_epochs,
+            "scaler": self.step_down.scaler.state_dict(),
             "spec": deciding(self.spec),
         }
 
@@ -323,6 +433,13 @@ class Trainer:
         self.step = metadata["step"]
         self.best = None if metadata["best"] is None else Best(**metadata["best"])
         self.mask_record = metadata["mask"]
+        self.refresh_epochs = metadata["refresh_epochs"]
+        self.step_down.scaler.load_state_dict(metadata["scaler"])
+        if self.kept is not None:
+            self.kept.restore(checkpoint.under(tensors, "maps"))
+        if isinstance(self.method, s.Part):
+            scores = s.CamSpec.model_validate({"scores": metadata["scores"]}).scores
+            self.method = score_ladder.with_scores(self.method, scores)
 
     def finish(self) -> Iterator[Event]:
         """See that there are `best` weights: the last ones where nothing was held out."""
@@ -334,28 +451,36 @@ class Trainer:
                 accuracy=math.nan,
                 robust_accuracy=math.nan,
             )
-            yield self.save_best(self.model)
+            yield from self.save_best(self.model)
 
 
-def deciding(spec: TrainSpec) -> dict[str, Any]:
+def _parts(count: int, parts: int) -> list[slice]:
+    """Return ``count`` samples in near equal parts, as :meth:`Batch.parts` divides them."""
+    pieces = torch.arange(count).tensor_split(min(parts, count))
+    return [slice(int(piece[0]), int(piece[-1]) + 1) for piece in pieces]
+
+
+def _mean(records: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: math.fsum(r[name] for r in records) / len(records) for name in records[0]}
+
+
+def _scores(method: s.Method) -> dict[str, Any] | None:
+    return method.cam.scores.model_dump(mode="json") if isinstance(method, s.Part) else None
+
+
+def _named(scoring: s.ScoringSpec) -> str:
+    count = f" of {scoring.centroids}" if isinstance(scoring, s.ClusteredScoring) else ""
+    return scoring.kind + count
+
+
+def _collapse(epoch: int, told: Robustness) -> str:
+    return (
+        f"epoch {epoch + 1}: FGSM leaves {100 * told.fgsm:.1f} %, PGD {100 * told.pgd:.1f} %: the "
+        "network learned the single step alone (catastrophic overfitting); take more "
+        "method.attack.steps or a smaller step_size"
+    )
+
+
+def deciding(spec: s.TrainSpec) -> dict[str, Any]:
     """Return the part of a spec that decides the weights."""
     return spec.model_dump(mode="json", include={"seed", "data", "model", "method", "training"})
-
-
-def robustness(
-    model: CamClassifier, images: Images, *, epsilon: float, seed: int, batch_size: int = 512
-) -> tuple[float, float]:
-    """Return clean accuracy and accuracy under PGD-10, with noise that is the same every time."""
-    noise = generator(seed, "validation")
-    attack = Pgd(step_size=epsilon / 4, num_steps=VALIDATION_STEPS)
-    clean = robust = 0
-    with evaluating(model), frozen(model):
-        for start in range(0, len(images), batch_size):
-            x, y = to_unit(images.x[start : start + batch_size]), images.y[start:][:batch_size]
-            unit = 2 * torch.rand(x.shape, generator=noise).to(x.device) - 1
-            with torch.no_grad():
-                right = model(x).argmax(dim=1) == y
-            clean += int(right.sum())
-            attempt = attack(model, x[right], y[right], epsilon, unit[right])
-            robust += int((~attempt.broken).sum())
-    return clean / len(images), robust / len(images)

@@ -3,33 +3,29 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from partcore.attacks.project import LogitsOf, Loss, input_gradient, project_linf, step_linf
 from partcore.objectives import cross_entropy
+from partcore.randomness import Randomness, normal, uniform
 
-Start = Callable[[Tensor, Tensor | float, Generator], Tensor]
-
-
-def uniform_in_ball(x: Tensor, epsilon: Tensor | float, generator: Generator) -> Tensor:
-    """Return a uniform point of the ball around x, inside [0, 1]. x: (N, C, H, W).
-
-    The noise is drawn where the generator lives and moved, so a seed means the same anywhere.
-    """
-    unit = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
-    return project_linf(x + (2 * unit.to(x.device) - 1) * epsilon, x, epsilon)
+Start = Callable[[Tensor, Tensor | float, Randomness], Tensor]
 
 
-def at_image(x: Tensor, epsilon: Tensor | float, generator: Generator) -> Tensor:  # noqa: ARG001
+def uniform_in_ball(x: Tensor, epsilon: Tensor | float, generator: Randomness) -> Tensor:
+    """Return a uniform point of the ball around x, inside [0, 1]. x: (N, C, H, W)."""
+    unit = uniform(x.shape, generator, x)
+    return project_linf(x + (2 * unit - 1) * epsilon, x, epsilon)
+
+
+def at_image(x: Tensor, epsilon: Tensor | float, generator: Randomness) -> Tensor:  # noqa: ARG001
     """Start at x itself."""
     return x
 
 
-def gaussian(x: Tensor, epsilon: Tensor | float, generator: Generator) -> Tensor:
+def gaussian(x: Tensor, epsilon: Tensor | float, generator: Randomness) -> Tensor:
     """Return x with normal noise of deviation 0.001, inside the ball (TRADES, MART)."""
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
-    return project_linf(x + 0.001 * noise.to(x.device), x, epsilon)
+    return project_linf(x + 0.001 * normal(x.shape, generator, x), x, epsilon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +44,7 @@ class InnerPgd:
         y: Tensor,
         epsilon: Tensor | float,
         *,
-        generator: Generator,
+        generator: Randomness,
         reference: Tensor | None = None,
     ) -> Tensor:
         """Return x_adv like x.

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - PyTorch's own habit
 
 from partcore.budgets.matching import with_mean
+from partcore.randomness import Randomness, uniform
 
 
 class Control(Protocol):
     """Replaces a mask by another of the same mean over each image."""
 
-    def __call__(self, mask: Tensor, *, generator: Generator) -> Tensor:
+    def __call__(self, mask: Tensor, *, generator: Randomness) -> Tensor:
         """mask: (N, H, W) in [0, 1]. Returns the same shape and range."""
         ...
 
@@ -25,18 +26,18 @@ class Control(Protocol):
 class Shuffled:
     """The pixels' own values, at random places."""
 
-    def __call__(self, mask: Tensor, *, generator: Generator) -> Tensor:
+    def __call__(self, mask: Tensor, *, generator: Randomness) -> Tensor:
         """See Control."""
         flat = mask.flatten(1)
-        order = torch.rand(flat.shape, generator=generator).argsort(dim=1)
-        return flat.gather(1, order.to(mask.device)).view_as(mask)
+        order = uniform(flat.shape, generator, flat).argsort(dim=1)
+        return flat.gather(1, order).view_as(mask)
 
 
 @dataclass(frozen=True)
 class Inverted:
     """1 - S, brought to the mean of S."""
 
-    def __call__(self, mask: Tensor, *, generator: Generator) -> Tensor:  # noqa: ARG002
+    def __call__(self, mask: Tensor, *, generator: Randomness) -> Tensor:  # noqa: ARG002
         """See Control."""
         return with_mean(1 - mask, _means(mask))
 
@@ -45,7 +46,7 @@ class Inverted:
 class Blurred:
     """S through a Gaussian of an eighth of the image's side, brought to its mean."""
 
-    def __call__(self, mask: Tensor, *, generator: Generator) -> Tensor:  # noqa: ARG002
+    def __call__(self, mask: Tensor, *, generator: Randomness) -> Tensor:  # noqa: ARG002
         """See Control."""
         return with_mean(_blur(mask, mask.shape[-1] / 8), _means(mask))
 
@@ -54,7 +55,7 @@ class Blurred:
 class Flat:
     """The mean of S everywhere."""
 
-    def __call__(self, mask: Tensor, *, generator: Generator) -> Tensor:  # noqa: ARG002
+    def __call__(self, mask: Tensor, *, generator: Randomness) -> Tensor:  # noqa: ARG002
         """See Control."""
         return _means(mask).expand_as(mask).contiguous()
 

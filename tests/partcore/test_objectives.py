@@ -92,7 +92,8 @@ class TestAdversarialWeights:
         before = {name: value.clone() for name, value in network.state_dict().items()}
         level = loss().item()
         network.load_state_dict(before)
-        with perturbed_weights(network, loss, gamma=0.01):
+        with perturbed_weights(network, lambda: loss().backward(), gamma=0.01):
+            assert all(weight.grad is None for weight in network.parameters())
             for name, weight in network.named_parameters():
                 moved = (weight - before[name]).norm()
                 expected = 0.01 * before[name].norm() if weight.ndim > 1 else 0.0
@@ -106,7 +107,7 @@ class TestAdversarialWeights:
         x = torch.rand(2, 3, 2, 2)
         with (
             pytest.raises(RuntimeError, match="in between"),
-            perturbed_weights(network, lambda: network(x).sum(), gamma=0.1),
+            perturbed_weights(network, lambda: network(x).sum().backward(), gamma=0.1),
         ):
             raise RuntimeError("in between")
         assert torch.equal(network[0].weight, before)

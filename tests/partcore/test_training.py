@@ -24,7 +24,7 @@ from domain.events import (
 from domain.presets import expand
 from domain.recipes import PRESETS
 from partcore import checkpoint
-from partcore.data import load
+from partcore.data import load, to_unit
 from partcore.ema import Average, decay_at
 from partcore.environment import Environment, configure
 from partcore.experiment import run_experiment
@@ -32,7 +32,8 @@ from partcore.methods import Budget, Uniform, perturbation
 from partcore.modes import evaluating, frozen
 from partcore.randomness import Streams, derive, epoch_order
 from partcore.schedules import constant, cosine
-from partcore.training import BEST, LAST, Best, Trainer
+from partcore.training import BEST, LAST, Trainer
+from partcore.validation import Best
 
 TINY: dict[str, Any] = {
     "preset": "part++",
@@ -170,14 +171,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tmp_path):
     trainer = Trainer(spec, load(spec.data, tmp_path, seed=1), environment(tmp_path))
     with torch.no_grad():
         trainer.model.head.linear.weight.fill_(math.inf)
-    with pytest.raises(ExperimentError, match=r"step 0; lower training\.learning_rate"):
+    with pytest.raises(ExperimentError, match=r"the loss is nan; lower training\.learning_rate"):
         trainer.update(torch.arange(8))
 
 
 def test_defect_8_an_attack_computes_no_weight_gradient_and_counts_no_statistics(tmp_path):
     spec = spec_of(method={"warmup_epochs": 0, "attack": {"steps": 2}})
     trainer = Trainer(spec, load(spec.data, tmp_path, seed=1), environment(tmp_path))
-    x, y = trainer.batch(torch.arange(16))
+    x, y = to_unit(trainer.train.x[:16]), trainer.train.y[:16]
     before = checkpoint.weights_sha256(trainer.model.state_dict())
     trainer.model.train()
     with evaluating(trainer.model), frozen(trainer.model):
@@ -207,7 +208,7 @@ def test_eq_8_every_pixel_stays_inside_its_own_radius(tmp_path, read_at):
     trainer = Trainer(spec, load(spec.data, tmp_path, seed=1), environment(tmp_path))
     for batch in torch.arange(96).split(32):
         trainer.update(batch)
-    x, y = trainer.batch(torch.arange(32))
+    x, y = to_unit(trainer.train.x[:32]), trainer.train.y[:32]
     method, radii = perturbation(spec.method, epoch=1, progress=0.4), []
     original = Budget.__call__
 
