@@ -199,7 +199,7 @@ class ReweightedAtStart(Reweighted):
 
 def describe(mask: Tensor, epsilon: Tensor) -> dict[str, float]:
     """Return means and quantiles of S and of the radii, over all pixels of the batch."""
-    levels = torch.tensor([0.1, 0.5, 0.9], device=mask.device)
+    levels = mask.new_tensor([0.1, 0.5, 0.9])
     figures = {
         "mask/saturated_high": (mask > 0.95).float().mean().item(),
         "mask/saturated_low": (mask < 0.05).float().mean().item(),

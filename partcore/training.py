@@ -294,7 +294,7 @@ class Trainer:
             yield Log(
                 level="warning",
                 message=f"budgets follow exact Score-CAM's by {found:.3f}, under the floor "
-                f"{floor}: scores move from {method.cam.scores.kind} to {_named(next_best)}",
+                f"{floor}: scores move from {_named(method.cam.scores)} to {_named(next_best)}",
             )
 
     def _progress(self, epoch: int, images: int) -> Progress:

@@ -17,6 +17,7 @@ from domain.events import (
     CheckpointSaved,
     Evaluated,
     Finished,
+    Log,
     Metrics,
     Progress,
     Started,
@@ -33,7 +34,7 @@ from partcore.modes import evaluating, frozen
 from partcore.randomness import Streams, derive, epoch_order
 from partcore.schedules import constant, cosine
 from partcore.training import BEST, LAST, Trainer
-from partcore.validation import Best
+from partcore.validation import Best, Robustness
 
 TINY: dict[str, Any] = {
     "preset": "part++",
@@ -445,3 +446,102 @@ def test_missing_data_says_how_to_get_it(tmp_path):
     spec = expand({"preset": "part", "data": {"dataset": "cifar100"}})
     with pytest.raises(DataMissing, match=r"partcore\.data download cifar100"):
         list(run_experiment(spec, environment(tmp_path)))
+
+
+# -- options of training ----------------------------------------------------------------------
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "kept-maps": {"method": {"cam": {"refresh": {"kind": "adaptive", "overlap": 0.3}}}},
+    "moving-scores": {"method": {"cam": {"fidelity_floor": 1.0}}},
+    "half": {"training": {"attack_precision": "fp16", "update_precision": "fp16"}},
+    "narrow-parts": {
+        "training": {"attack_precision": "bf16", "update_precision": "bf16", "accumulation": 3}
+    },
+}
+
+
+def optioned(name: str, **over: Any):
+    body: dict[str, Any] = {
+        "preset": "part++",
+        "data": {"dataset": "digits", "train_limit": 140, "test_limit": 24},
+        "evaluation": {"attacks": [{"kind": "fgsm"}]},
+        **over,
+    }
+    method = {"attack": {"steps": 2}, "warmup_epochs": 1, **OPTIONS[name].get("method", {})}
+    training = {"epochs": 4, "batch_size": 48, **OPTIONS[name].get("training", {})}
+    return expand({**body, "method": method, "training": training})
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_run_with_options_cut_anywhere_resumes_to_the_same_bits(tmp_path, name):
+    spec = optioned(name)
+    whole = list(run_experiment(spec, environment(tmp_path / "whole")))
+    stopped = 0
+    for event in run_experiment(spec, environment(tmp_path / "cut")):
+        stopped += isinstance(event, CheckpointSaved) and event.role == "last"
+        if stopped == 2:
+            break
+    resumed = list(run_experiment(spec, environment(tmp_path / "cut", resume=True)))
+    assert final_sha256(resumed) == final_sha256(whole)
+    told = points(whole)
+    if name == "kept-maps":
+        assert {"cam/age_steps", "cam/overlap", "cam/refresh_epochs"} <= set(told)
+        assert min(told["cam/recomputed"].values()) == 0.0
+    if name == "moving-scores":
+        moves = [e.message for e in whole if isinstance(e, Log) and "scores move" in e.message]
+        assert [m.partition("scores move ")[2] for m in moves] == [
+            "from feature-space to mean",
+            "from mean to clusters of 8",
+            "from clusters of 8 to clusters of 16",
+            "from clusters of 16 to exact",
+        ][: len(moves)]
+        assert len(moves) >= 3
+
+
+def test_a_floor_that_holds_moves_nothing(tmp_path):
+    spec = spec_of(method={"warmup_epochs": 0, "cam": {"fidelity_floor": 0.0}})
+    told = list(run_experiment(spec, environment(tmp_path)))
+    assert all(0 < value <= 1 for value in points(told)["cam/fidelity"].values())
+    assert not [e for e in told if isinstance(e, Log) and "scores move" in e.message]
+
+
+def test_accumulation_attacks_the_very_images_of_the_whole_batch(tmp_path):
+    images = []
+    for parts in (1, 4):
+        spec = spec_of(
+            method={"warmup_epochs": 0, "control": "random"}, training={"accumulation": parts}
+        )
+        trainer = Trainer(spec, load(spec.data, tmp_path, seed=1), environment(tmp_path))
+        trainer.perturbed(torch.arange(20))
+        images.append(trainer.perturbed(torch.arange(30))[0].x_adv)
+    torch.testing.assert_close(images[0], images[1], atol=1e-5, rtol=0)
+
+
+def test_early_stop_ends_training_when_the_best_weights_are_old(tmp_path, monkeypatch):
+    # no later weights are better than the first epoch's
+    monkeypatch.setattr("partcore.training.robustness", lambda *_, **__: Robustness(0.5, 0.5, 0.5))
+    spec = spec_of(training={"epochs": 9, "early_stop": 2})
+    told = list(run_experiment(spec, environment(tmp_path)))
+    assert "stopped early: the best weights are of epoch 1" in {
+        e.message for e in told if isinstance(e, Log)
+    }
+    assert max(e.epoch for e in told if isinstance(e, Progress) and e.phase == "train") == 3
+    again = list(run_experiment(spec, environment(tmp_path, resume=True)))
+    assert not [e for e in again if isinstance(e, Progress) and e.phase == "train"]
+    assert final_sha256(again) == final_sha256(told)
+
+
+def test_catastrophic_overfitting_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("partcore.training.robustness", lambda *_, **__: Robustness(0.9, 0.8, 0.1))
+    told = list(run_experiment(spec_of(), environment(tmp_path)))
+    warned = [e.message for e in told if isinstance(e, Log) and "catastrophic" in e.message]
+    assert warned
+    assert "FGSM leaves 80.0 %, PGD 10.0 %" in warned[0]
+
+
+def test_a_compiler_that_is_refused_is_told_and_the_run_goes_on(tmp_path):
+    spec = spec_of(training={"epochs": 1, "compile": "cuda-graphs"})
+    told = list(run_experiment(spec, environment(tmp_path)))
+    (message,) = [e.message for e in told if isinstance(e, Log) and "compile" in e.message]
+    assert message.endswith("CUDA graphs need a GPU, and this is a cpu")
+    assert isinstance(told[-1], Finished)
