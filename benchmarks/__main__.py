@@ -1,7 +1,9 @@
 """``make bench``: print every figure."""
 
+import sys
+
 from benchmarks import core, store
 
 if __name__ == "__main__":
-    core.main()
+    core.main(sys.argv[1:])
     store.main()

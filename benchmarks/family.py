@@ -60,7 +60,9 @@ def difference(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
 
 def spread(values: Sequence[float]) -> str:
     """Write a mean with the 95 % interval of Student's t over the seeds."""
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    half = (
+        float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    )
     return f"{statistics.mean(values):.2f} ± {half:.2f}"
 
 
@@ -83,7 +85,7 @@ def table(rows: Mapping[str, Row]) -> str:
 
 def accuracies(lab: Client, run_id: str) -> dict[str, float]:
     """Return a finished run's accuracies in percent, by attack."""
-    found = lab.evaluations(run_id)[0].evaluation
+    found = lab.evaluations(run_id)[0].record
     results = {result.label: 100 * result.accuracy for result in found.results}
     return {**results, "worst-case": 100 * found.worst_case.accuracy}
 
@@ -98,10 +100,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with Client.from_environment() as lab:
         runs = {
             (method, seed): lab.submit(
-                spec(base, method, seed), idempotency_key=f"family-{seed}-{method.replace(' ', '-')}"
+                spec(base, method, seed),
+                idempotency_key=f"family-{seed}-{i}",
             ).id
             for seed in options.seeds
-            for method in METHODS
+            for i, method in enumerate(METHODS)
         }
         found = {key: accuracies(lab, lab.wait(run_id).id) for key, run_id in runs.items()}
     rows = {

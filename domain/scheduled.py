@@ -74,6 +74,11 @@ ScheduledSteps = Annotated[
     Annotated[Steps, Tag(CONSTANT)] | Annotated[Ramp[Steps], Tag(RAMP)], Discriminator(_which)
 ]
 """A count of steps, or a schedule of it (rounded)."""
+Weight = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+ScheduledWeight = Annotated[
+    Annotated[Weight, Tag(CONSTANT)] | Annotated[Ramp[Weight], Tag(RAMP)], Discriminator(_which)
+]
+"""How much something counts, or a schedule of it."""
 
 
 def at(value: Any, progress: float) -> float:  # noqa: ANN401 - any of the scheduled values

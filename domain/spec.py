@@ -18,6 +18,7 @@ from domain.scheduled import (
     ScheduledRadius,
     ScheduledSteps,
     ScheduledTau,
+    ScheduledWeight,
     at,
     final,
     moments,
@@ -38,6 +39,14 @@ CamName = Literal[
     "score-cam",
     "score-cam-increase",
     "score-cam-softmax",
+    "package:AblationCAM",
+    "package:EigenGradCAM",
+    "package:FEM",
+    "package:FullGrad",
+    "package:GradCAMElementWise",
+    "package:KPCA_CAM",
+    "package:SegEigenCAM",
+    "package:ShapleyCAM",
 ]
 Weights = Literal["best", "last"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -217,12 +226,16 @@ class CamSpec(SpecModel):
     """Maps that are combined, each normalised per image first (Eq. 9): `cam`, `grad-cam`,
     `grad-cam++`, `layer-cam`, `xgrad-cam`, `eigen-cam`, `hires-cam`, `score-cam` (grad-cam's
     definition), `score-cam-increase` (Eq. 6 literally), `score-cam-softmax` (Algorithm 1 of the
-    Score-CAM paper)."""
-    combine: Literal["mean", "confidence", "agreement"] = "mean"
+    Score-CAM paper), or `package:` and another class of the grad-cam package (SLOW: it copies the
+    network at every step)."""
+    combine: Literal["mean", "confidence", "agreement", "select", "learned", "stacked"] = "mean"
     """`mean` (Eq. 9), or weighted for each image by the `confidence` that survives when only the
-    map's pixels are kept, or by the map's `agreement` with the others."""
-    weights: tuple[float, ...] | None = None
-    """For `mean`: how much each member counts, such as [2, 1, 1] (default: alike)."""
+    map's pixels are kept, or by the map's `agreement` with the others; `select` takes the one map
+    that keeps most; `learned` weights, and a `stacked` linear head that weighs each image by its
+    maps, learn to keep the class while the network trains."""
+    weights: tuple[ScheduledWeight, ...] | None = None
+    """For `mean`: how much each member counts, such as [2, 1, 1], or schedules of it, so that the
+    stage of training selects (default: alike)."""
     scores: ScoringSpec = FeatureSpaceScoring()
     """How Score-CAM's channel scores are computed: `feature-space`, `exact`, `mask-gradient`,
     `mean`, `clusters` or `first-channels`."""
@@ -251,8 +264,11 @@ class CamSpec(SpecModel):
             return self
         if self.combine != "mean":
             raise misfit("weights", f"`weights` belong to combine 'mean', not {self.combine!r}")
-        if len(self.weights) != len(self.members) or min(self.weights) <= 0:
-            raise misfit("weights", f"give {len(self.members)} positive weights, one a member")
+        if len(self.weights) != len(self.members):
+            raise misfit("weights", f"give {len(self.members)} weights, one a member")
+        for moment in moments(*self.weights):
+            if not any(at(weight, moment) > 0 for weight in self.weights):
+                raise misfit("weights", f"are all 0 at {100 * moment:.0f} % of the run")
         return self
 
 

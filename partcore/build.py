@@ -90,17 +90,45 @@ _SCORED: Mapping[str, Callable[[cams.Scores], cams.Cam]] = {
 }
 
 
+PACKAGE = "package:"
+
+
 def cam(name: s.CamName, scoring: s.ScoringSpec) -> cams.Cam:
     """Return one class activation map."""
+    if name.startswith(PACKAGE):
+        return cams.PackageCam(name.removeprefix(PACKAGE))  # type: ignore[arg-type]
     return _SCORED[name](scores(scoring)) if name in _SCORED else _PLAIN[name]()
 
 
-def ensemble(spec: s.CamSpec) -> cams.Maps:
-    """Return the maps that decide the mask, combined."""
+def combiner(spec: s.CamSpec) -> cams.Combiner | None:
+    """Return what an ensemble learns, in its state before learning; None if nothing."""
+    match spec.combine:
+        case "learned":
+            return cams.LearnedWeights(len(spec.members))
+        case "stacked":
+            return cams.StackingHead(len(spec.members))
+        case _:
+            return None
+
+
+def ensemble(spec: s.CamSpec, progress: float, learned: cams.Combiner | None = None) -> cams.Maps:
+    """Return the maps that decide the mask, combined, at a progress in [0, 1].
+
+    learned: what was learned; without it a learned ensemble weighs its members alike.
+    """
     members = tuple(cam(name, spec.scores) for name in spec.members)
     match spec.combine:
         case "mean":
-            return cams.Ensemble(members, spec.weights)
+            weights = spec.weights
+            return cams.Ensemble(
+                members, None if weights is None else tuple(at(w, progress) for w in weights)
+            )
+        case "learned" | "stacked":
+            found = learned or combiner(spec)
+            assert found is not None
+            return cams.Learned(members, found)
+        case "select":
+            return cams.ConfidenceWeighted(members, most_alone=True)
         case "confidence":
             return cams.ConfidenceWeighted(members)
         case "agreement":

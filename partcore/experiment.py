@@ -23,7 +23,7 @@ from partcore import build, checkpoint, evaluation, figures
 from partcore.attacks import InnerPgd
 from partcore.audit import Record, audit, missing_attacks
 from partcore.budgets import pixel_budget
-from partcore.cams import Ensemble, read
+from partcore.cams import Combiner, Ensemble, read
 from partcore.data import Images, Split, fingerprint, load, to_unit
 from partcore.environment import Environment
 from partcore.evaluation import Outcome, evaluate
@@ -83,7 +83,7 @@ def _train(
         history=_history(spec, trainer.mask_record),
     )
     yield from _keep_weights(subject, spec, environment)
-    yield from _picture(spec, split, subject.model, environment, _drawn(spec))
+    yield from _picture(spec, split, subject, environment, _drawn(spec))
     seconds = environment.clock() - started
     yield Finished(summary=summary(found, seconds=seconds, epochs=spec.training.epochs))
 
@@ -108,7 +108,7 @@ def _visualise(spec: s.VisualiseSpec, split: Split, environment: Environment) ->
     subject = _from_source(spec, split, environment)
     yield Started(facts=facts(spec, split, subject.model, environment))
     drawn = Drawn(spec.cam, spec.mask, float(spec.epsilon_low), float(spec.epsilon_high))
-    yield from _picture(spec, split, subject.model, environment, drawn)
+    yield from _picture(spec, split, subject, environment, drawn)
     yield Finished(summary={"images": min(spec.images, len(split.test))})
 
 
@@ -340,17 +340,18 @@ def _drawn(spec: s.TrainSpec) -> Drawn:
 
 
 def _picture(
-    spec: Spec, split: Split, model: CamClassifier, environment: Environment, drawn: Drawn
+    spec: Spec, split: Split, subject: Subject, environment: Environment, drawn: Drawn
 ) -> Iterator[Event]:
     """Draw the first test images of as many classes as there is room for."""
     yield Progress(phase="draw", done=0, total=1, unit="image", detail=FIGURE)
     wanted = spec.images if isinstance(spec, s.VisualiseSpec) else FIGURE_IMAGES
     chosen = _one_a_class(split.test, wanted)
     x, y = to_unit(chosen.x).to(environment.device), chosen.y.to(environment.device)
+    model = subject.model
     with evaluating(model), frozen(model):
         readout = read(model, x, y)
         each = Ensemble(tuple(build.cam(name, drawn.cam.scores) for name in THREE))
-        ensemble = build.ensemble(drawn.cam)(readout)
+        ensemble = build.ensemble(drawn.cam, 1.0, _learned(drawn.cam, subject.file))(readout)
         mask = build.mask(drawn.mask, progress=1.0)(ensemble)
         epsilon = pixel_budget(mask, epsilon_high=drawn.high, epsilon_low=drawn.low)
         attack = InnerPgd(step_size=drawn.high / 4, num_steps=20)
@@ -380,6 +381,16 @@ def _picture(
         sha256=saved.sha256,
         size=saved.size,
     )
+
+
+def _learned(cam: s.CamSpec, file: Path) -> Combiner | None:
+    """Return what the ensemble of a checkpoint learned, if both are of the same form."""
+    combiner = build.combiner(cam)
+    state = checkpoint.under(checkpoint.load(file)[0], "combiner")
+    if combiner is None or state.keys() != combiner.state_dict().keys():
+        return None
+    combiner.load_state_dict(state)
+    return combiner
 
 
 def _one_a_class(images: Images, count: int) -> Images:

@@ -17,7 +17,7 @@ from domain.scheduled import at
 from partcore import build
 from partcore.attacks import InnerPgd, step_linf, uniform_in_ball
 from partcore.budgets import Control, Mask, pixel_budget, with_mean
-from partcore.cams import Maps, Readout, is_constant, read
+from partcore.cams import Combiner, Maps, Readout, is_constant, read
 from partcore.map_cache import CachedMaps
 from partcore.models import CamClassifier
 from partcore.objectives import kl_divergence
@@ -214,11 +214,17 @@ def describe(mask: Tensor, epsilon: Tensor) -> dict[str, float]:
 
 
 def perturbation(
-    method: s.Method, *, epoch: int, progress: float, kept: CachedMaps | None = None
+    method: s.Method,
+    *,
+    epoch: int,
+    progress: float,
+    kept: CachedMaps | None = None,
+    learned: Combiner | None = None,
 ) -> Perturbation:
     """Return what a method does at a step: ``epoch`` counts from 0, ``progress`` is in [0, 1].
 
-    kept: the batch's maps, where the method keeps them.
+    kept: the batch's maps, where the method keeps them; learned: the ensemble's weights, where it
+    learns them.
     """
     match method:
         case s.Standard():
@@ -233,7 +239,8 @@ def perturbation(
             attack = build.inner_attack(method.attack, progress)
             return Uniform(attack, at(method.epsilon_high, progress))
         case s.Part():
-            attack, radii = build.inner_attack(method.attack, progress), budget(method, progress)
+            attack = build.inner_attack(method.attack, progress)
+            radii = budget(method, progress, learned)
             if kept is not None:
                 return ReweightedFromCache(attack, radii, kept)
             kind = Reweighted if method.cam.read_at == "image" else ReweightedAtStart
@@ -242,10 +249,10 @@ def perturbation(
             assert_never(method)
 
 
-def budget(method: s.Part, progress: float) -> Budget:
+def budget(method: s.Part, progress: float, learned: Combiner | None = None) -> Budget:
     """Return a method's way from maps to radii, at a progress in [0, 1]."""
     return Budget(
-        maps=build.ensemble(method.cam),
+        maps=build.ensemble(method.cam, progress, learned),
         mask=build.mask(method.mask, progress),
         epsilon_high=at(method.epsilon_high, progress),
         epsilon_low=method.low_at(progress),

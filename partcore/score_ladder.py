@@ -56,8 +56,8 @@ def measured(model: CamClassifier, x: Tensor, y: Tensor, method: s.Part, progres
     with evaluating(model), frozen(model):
         found = fidelity(
             read(model, x, y),
-            build.ensemble(method.cam),
-            build.ensemble(exact),
+            build.ensemble(method.cam, progress),
+            build.ensemble(exact, progress),
             build.mask(method.mask, progress),
         )
     return float(found.mean().item())

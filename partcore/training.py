@@ -18,6 +18,7 @@ from domain import spec as s
 from domain.errors import CheckpointInvalid
 from domain.events import CheckpointSaved, Event, Log, Progress
 from partcore import build, checkpoint, score_ladder
+from partcore.cams import Combiner, Learned, learn, read
 from partcore.compiling import compiled
 from partcore.data import Split, Warp, to_unit
 from partcore.ema import Average
@@ -34,6 +35,8 @@ from partcore.validation import Best, Robustness, robustness
 
 METRICS_EVERY = 10
 """Steps between two points of the step-wise series; an epoch's last step has one too."""
+LEARN_EVERY, LEARN_RATE = 10, 1.0
+"""Steps between two steps of a learned ensemble, and their size."""
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 DTYPES: Mapping[s.Precision, torch.dtype] = {
     "fp32": torch.float32,
@@ -78,6 +81,7 @@ class Trainer:
         self.augmentation = build.augmentation(spec.data)
         self.kept = self._map_cache()
         self.refresh_epochs = 1
+        self.combiner = self._combiner()
         self.streams = Streams.of(spec.seed)
         self.step = 0
         self.best: Best | None = None
@@ -104,6 +108,10 @@ class Trainer:
         found = compiled(twin.network.body, x, training.compile)
         twin.network.body = found.module
         return twin, found.refused
+
+    def _combiner(self) -> Combiner | None:
+        made = build.combiner(self.method.cam) if isinstance(self.method, s.Part) else None
+        return None if made is None else made.to(self.device)
 
     def _map_cache(self) -> MapCache | None:
         if not isinstance(self.method, s.Part) or self.method.cam.refresh.kind == "every-step":
@@ -179,11 +187,29 @@ class Trainer:
                     epoch=self.epoch,
                     progress=self.progress,
                     kept=self._kept(index[part], y[part], warp.part(drawn)),
+                    learned=self.combiner,
                 )
                 found.append(method(network, x[part], y[part], generator=randomness))
+            learned = self._learn_to_combine(network, x, y)
         x_adv = torch.cat([one.x for one in found])
-        record = _mean([one.record for one in found])
+        record = _mean([one.record for one in found]) | learned
         return Batch(x, x_adv, y, len(images)), record
+
+    def _learn_to_combine(self, network: CamClassifier, x: Tensor, y: Tensor) -> dict[str, float]:
+        """Let a learned ensemble take a step, now and then; return what to record of it."""
+        if self.combiner is None or not isinstance(self.method, s.Part):
+            return {}
+        if self.epoch < self.method.warmup_epochs or self.step % LEARN_EVERY:
+            return {}
+        maps = build.ensemble(self._cam(), self.progress, self.combiner)
+        assert isinstance(maps, Learned)
+        readout = read(network, x, y)
+        loss = learn(maps, readout, rate=LEARN_RATE)
+        self.ranks.follow_first(self.combiner.parameters())
+        with torch.no_grad():
+            shares = self.combiner(maps.heatmaps(readout)).mean(dim=1).tolist()
+        told = {f"cam/share/{n}": v for n, v in zip(self._cam().members, shares, strict=True)}
+        return {"cam/masked_loss": loss, **told}
 
     def _attacked(self) -> CamClassifier:
         """Return the network that attacks see, with the weights of the moment."""
@@ -365,7 +391,10 @@ class Trainer:
     def save_best(self, network: nn.Module) -> Iterator[Event]:
         """Write the weights just found best."""
         if self.ranks.is_first:
-            tensors = checkpoint.prefixed("model", network.state_dict())
+            tensors = {
+                **checkpoint.prefixed("model", network.state_dict()),
+                **self._combiner_state(),
+            }
             yield self._saved(BEST, "best", tensors)
 
     def save_last(self) -> Iterator[Event]:
@@ -377,12 +406,18 @@ class Trainer:
             **checkpoint.prefixed("model", self.model.state_dict()),
             **checkpoint.prefixed("stream", self.streams.state()),
             **checkpoint.prefixed("momentum", self._momentum()),
+            **self._combiner_state(),
         }
         if self.average is not None:
             tensors |= checkpoint.prefixed("average", self.average.model.state_dict())
         if self.kept is not None:
             tensors |= checkpoint.prefixed("maps", self.kept.state())
         yield self._saved(LAST, "last", tensors)
+
+    def _combiner_state(self) -> dict[str, Tensor]:
+        if self.combiner is None:
+            return {}
+        return checkpoint.prefixed("combiner", self.combiner.state_dict())
 
     def _momentum(self) -> dict[str, Tensor]:
         return {
@@ -437,6 +472,8 @@ class Trainer:
         self.step_down.scaler.load_state_dict(metadata["scaler"])
         if self.kept is not None:
             self.kept.restore(checkpoint.under(tensors, "maps"))
+        if self.combiner is not None:
+            self.combiner.load_state_dict(checkpoint.under(tensors, "combiner"))
         if isinstance(self.method, s.Part):
             scores = s.CamSpec.model_validate({"scores": metadata["scores"]}).scores
             self.method = score_ladder.with_scores(self.method, scores)

@@ -19,6 +19,7 @@ from partcore.cams.grad_cam_plus_plus import GradCamPlusPlus
 from partcore.cams.guided_grad_cam import guided_grad_cam
 from partcore.cams.hires_cam import HiResCam
 from partcore.cams.layer_cam import LayerCam
+from partcore.cams.learned import Combiner, Learned, LearnedWeights, StackingHead, learn
 from partcore.cams.mask_gradient_scores import MaskGradientScores
 from partcore.cams.mean_scores import MeanScores
 from partcore.cams.package_cam import PACKAGE_NAMES, PackageCam, PackageName
@@ -35,6 +36,7 @@ __all__ = [
     "Cam",
     "ClassActivation",
     "ClusteredScores",
+    "Combiner",
     "ConfidenceWeighted",
     "EigenCam",
     "Ensemble",
@@ -44,6 +46,8 @@ __all__ = [
     "GradCamPlusPlus",
     "HiResCam",
     "LayerCam",
+    "Learned",
+    "LearnedWeights",
     "Maps",
     "MaskGradientScores",
     "MeanScores",
@@ -54,11 +58,13 @@ __all__ = [
     "ScoreCamIncrease",
     "ScoreCamSoftmax",
     "Scores",
+    "StackingHead",
     "XGradCam",
     "fidelity",
     "guided_grad_cam",
     "heatmap",
     "is_constant",
+    "learn",
     "pearson",
     "read",
 ]

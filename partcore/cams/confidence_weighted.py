@@ -19,6 +19,8 @@ class ConfidenceWeighted:
     """
 
     members: tuple[Cam, ...]
+    most_alone: bool = False
+    """Take the member that keeps most, and no other: selection by input."""
 
     def heatmaps(self, readout: Readout) -> Tensor:
         """Return every member's heatmap, (members, N, H, W), in [0, 1]."""
@@ -29,8 +31,11 @@ class ConfidenceWeighted:
         heat = self.heatmaps(readout)
         survival = torch.stack([_log_probability(readout, one) for one in heat])  # (members, N)
         constant = is_constant(heat.flatten(0, 1)).view(heat.shape[:2])
-        weights = survival.masked_fill(constant, -torch.inf).softmax(dim=0).nan_to_num(0.0)
-        return weighted_mean(heat, weights)
+        survival = survival.masked_fill(constant, -torch.inf)
+        if self.most_alone:
+            winner = torch.zeros_like(survival).scatter_(0, survival.argmax(dim=0)[None], 1.0)
+            return weighted_mean(heat, winner)
+        return weighted_mean(heat, survival.softmax(dim=0).nan_to_num(0.0))
 
 
 @torch.no_grad()

@@ -21,9 +21,10 @@ class ScoreCamIncrease:
 
     def __call__(self, readout: Readout) -> Tensor:
         """Return (N, h, w). All zero where every channel is."""
-        probability = self.scores(readout, target_log_odds).sigmoid()  # (N, K)
-        weights = probability - black_probability(readout)[:, None]
-        return weighted_sum(weights, readout.features)
+        scores = self.scores(readout, target_log_odds)  # (N, K)
+        weights = scores.sigmoid() - black_probability(readout)[:, None]
+        # An unscored channel takes no part; without this it would weigh -p_b.
+        return weighted_sum(weights.masked_fill(scores.isneginf(), 0.0), readout.features)
 
 
 @torch.no_grad()

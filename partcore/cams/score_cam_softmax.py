@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from partcore.cams.readout import Readout, weighted_sum
@@ -20,5 +21,7 @@ class ScoreCamSoftmax:
 
     def __call__(self, readout: Readout) -> Tensor:
         """Return (N, h, w). All zero where every channel is."""
-        weights = self.scores(readout, target_log_odds).sigmoid().softmax(dim=1)
-        return weighted_sum(weights, readout.features)
+        scores = self.scores(readout, target_log_odds)  # (N, K)
+        # An unscored channel takes no part; its probability of 0 alone would still weigh e^0.
+        likely = scores.sigmoid().masked_fill(scores.isneginf(), -torch.inf)
+        return weighted_sum(likely.softmax(dim=1).nan_to_num(0.0), readout.features)

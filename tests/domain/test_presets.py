@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from domain.errors import SpecInvalid
 from domain.presets import RUN_SPEC, expand, source_run
 from domain.recipes import PRESETS
+from domain.scheduled import at
 from domain.spec import EvaluateSpec, Part, TrainSpec, VisualiseSpec
 
 DIGITS: dict[str, Any] = {"preset": "part++", "data": {"dataset": "digits"}}
@@ -83,7 +84,8 @@ BAD = [
         "'grad-cam++'",
     ),
     ({"method": {"cam": {"members": ["grad-cam"] * 2}}}, "/method/cam/members", "twice"),
-    ({"method": {"cam": {"weights": [1, 2]}}}, "/method/cam/weights", "3 positive weights"),
+    ({"method": {"cam": {"weights": [1, 2]}}}, "/method/cam/weights", "3 weights, one a member"),
+    ({"method": {"cam": {"weights": [0, 0, 0]}}}, "/method/cam/weights", "all 0"),
     ({"method": {"mask": {"kind": "official-jet"}}}, "/method/mask/kind", "digits are grey"),
     (
         {"method": {"mask": {"kind": "min-max", "tau": 3}}},
@@ -196,3 +198,15 @@ class TestOfAFinishedRun:
         assert source_run({"source": {"run": RUN}}) == RUN
         assert source_run({"source": RUN}) is None
         assert source_run({}) is None
+
+
+def test_the_stage_of_training_selects_by_scheduled_weights():
+    rising, falling = {"points": [[0, 0], [1, 1]]}, {"points": [[0, 1], [1, 0]]}
+    body = {
+        "preset": "part++",
+        "data": {"dataset": "digits"},
+        "method": {"cam": {"weights": [falling, rising, 0]}},
+    }
+    spec = expand(body)
+    assert [at(weight, 0.25) for weight in spec.method.cam.weights] == [0.75, 0.25, 0.0]
+    assert TrainSpec.model_validate_json(spec.model_dump_json()) == spec

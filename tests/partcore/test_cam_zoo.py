@@ -669,3 +669,16 @@ def test_no_method_here_leaves_a_hook():
         m._forward_hooks or m._backward_hooks or m._forward_pre_hooks
         for m in readout.model.modules()
     )
+
+
+def test_selection_takes_each_images_most_surviving_member_whole():
+    readout = case()
+    maps = ConfidenceWeighted(MEMBERS, most_alone=True)
+    heat = maps.heatmaps(readout)
+    with torch.no_grad():
+        kept = torch.stack(
+            [readout.model(readout.x * h[:, None]).softmax(dim=1) for h in heat]
+        ).gather(2, readout.y[None, :, None].expand(len(heat), -1, 1))[:, :, 0]
+    winner = kept.argmax(dim=0)
+    expected = heat[winner, torch.arange(len(winner))]
+    torch.testing.assert_close(maps(readout), expected, atol=1e-6, rtol=0)

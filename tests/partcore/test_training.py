@@ -453,6 +453,14 @@ def test_missing_data_says_how_to_get_it(tmp_path):
 OPTIONS: dict[str, dict[str, Any]] = {
     "kept-maps": {"method": {"cam": {"refresh": {"kind": "adaptive", "overlap": 0.3}}}},
     "moving-scores": {"method": {"cam": {"fidelity_floor": 1.0}}},
+    "learned": {
+        "method": {"cam": {"combine": "learned"}},
+        "training": {"batch_size": 12},
+    },
+    "stacked": {
+        "method": {"cam": {"combine": "stacked"}},
+        "training": {"batch_size": 12, "accumulation": 2},
+    },
     "half": {"training": {"attack_precision": "fp16", "update_precision": "fp16"}},
     "narrow-parts": {
         "training": {"attack_precision": "bf16", "update_precision": "bf16", "accumulation": 3}
@@ -487,6 +495,10 @@ def test_a_run_with_options_cut_anywhere_resumes_to_the_same_bits(tmp_path, name
     if name == "kept-maps":
         assert {"cam/age_steps", "cam/overlap", "cam/refresh_epochs"} <= set(told)
         assert min(told["cam/recomputed"].values()) == 0.0
+    if name in ("learned", "stacked"):
+        shares = [told[f"cam/share/{cam}"] for cam in spec.method.cam.members]
+        assert all(sum(s[step] for s in shares) == pytest.approx(1) for step in shares[0])
+        assert len({s[max(s)] for s in shares}) == 3, "the members still weigh alike"
     if name == "moving-scores":
         moves = [e.message for e in whole if isinstance(e, Log) and "scores move" in e.message]
         assert [m.partition("scores move ")[2] for m in moves] == [
