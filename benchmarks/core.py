@@ -14,7 +14,7 @@ import torch
 
 from benchmarks import fidelity, memory, rivals, step
 from benchmarks.setting import BATCH, labels, smooth_images, untrained
-from benchmarks.step import Workbench, workbench
+from benchmarks.step import Workbench
 from benchmarks.subject import FOLDER, LEAST_ACCURACY, Subject, subject
 from benchmarks.table import at_least, heading, line, machine
 from domain.errors import DataMissing
@@ -68,8 +68,8 @@ def _tell(found: Subject) -> None:
 def _bench(found: Subject | None) -> Workbench:
     """Return what is timed: the trained network on photographs, or a stand-in."""
     if found is None:
-        return workbench(untrained(), smooth_images(BATCH), labels(BATCH))
-    return workbench(found.model, *found.fresh(BATCH))
+        return Workbench(untrained(), smooth_images(BATCH), labels(BATCH))
+    return Workbench(found.model, *found.fresh(BATCH))
 
 
 if __name__ == "__main__":

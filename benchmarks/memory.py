@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.setting import BATCH, labels, smooth_images, untrained
-from benchmarks.step import PGD_AT, plain, reweighted, workbench
+from benchmarks.step import PGD_AT, Workbench, plain, reweighted
 from benchmarks.table import Target, at_most, heading, line
 from partcore.methods import Perturbation, Reweighted
 
@@ -51,7 +51,7 @@ def _peak_of_process(name: str) -> float:
 
 def peak(name: str) -> float:
     """Take the steps here; return the megabytes they took beyond the network and the images."""
-    bench = workbench(untrained(), smooth_images(BATCH), labels(BATCH))
+    bench = Workbench(untrained(), smooth_images(BATCH), labels(BATCH))
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
     before = _status("VmRSS")
     for _ in range(STEPS):

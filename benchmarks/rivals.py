@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - PyTorch's own habit
 
 from benchmarks.paired import measure, median, ratio
 from benchmarks.setting import EPSILON, EPSILON_LOW
-from benchmarks.step import PGD_AT, Workbench, in_bf16, plain, reweighted, workbench
+from benchmarks.step import PGD_AT, Workbench, plain, reweighted
 from benchmarks.table import at_least, at_most, heading, ratio_line
 from partcore.methods import Reweighted
 from partcore.randomness import generator
@@ -28,7 +28,7 @@ OURS = "part++, feature space, at image"
 def contiguous(bench: Workbench) -> Workbench:
     """Return a bench with the same weights and batch in PyTorch's default layout, NCHW."""
     model = deepcopy(bench.model).to(memory_format=torch.contiguous_format)
-    return workbench(model, bench.x.contiguous(), bench.y)
+    return Workbench(model, bench.x.contiguous(), bench.y)
 
 
 def naive_step(bench: Workbench, epsilon: Tensor | float = EPSILON) -> None:
@@ -167,11 +167,12 @@ def package_map(kind: Callable[..., Callable[..., object]], bench: Workbench) ->
 def report_naive(bench: Workbench, *, rounds: int) -> None:
     """Print what our step of plain PGD-AT takes of the naive one."""
     other, naive = contiguous(bench), "the same, written naively"
+    narrow = Workbench(bench.model, bench.x, bench.y, torch.bfloat16)
     in_half = "pgd-at, attack and update in bf16"
     runs = {
         naive: lambda: naive_step(other),
         PGD_AT: lambda: bench.step(plain()),
-        in_half: lambda: bench.step(plain(), in_bf16),
+        in_half: lambda: narrow.step(plain()),
     }
     times = measure(runs, rounds=rounds)
     heading("pgd-at / the same step written naively")
@@ -185,7 +186,7 @@ def report_others(bench: Workbench, *, rounds: int, small: int, small_rounds: in
     """Print how many times longer the report's algorithm and the package take."""
     heading("others' part++ / ours, times as long")
     _against(bench, "the report's algorithm, 32 channels", report_step, rounds=rounds, least=2.8)
-    few = workbench(bench.model, bench.x[:small], bench.y[:small])
+    few = Workbench(bench.model, bench.x[:small], bench.y[:small])
     name = f"grad-cam package, {small} images"
     _against(few, name, package_step, rounds=small_rounds, least=20)
 

@@ -1,7 +1,6 @@
 """What PART++ costs beside plain adversarial training: one attack and one update."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,58 +12,43 @@ from benchmarks.paired import measure, median, ratio
 from benchmarks.setting import ATTACK, EPSILON, EPSILON_LOW
 from benchmarks.table import Target, at_most, heading, ratio_line
 from partcore.budgets import CentredSigmoid
+from partcore.folding import Twin
 from partcore.methods import Budget, Perturbation, Reweighted, ReweightedAtStart, Uniform
 from partcore.models import CamClassifier
 from partcore.modes import evaluating, frozen
-from partcore.objectives import cross_entropy
+from partcore.objectives import CrossEntropy
 from partcore.randomness import generator
+from partcore.update import Batch, Update
 
-Precision = Callable[[], AbstractContextManager[object]]
 PGD_AT = "pgd-at"
 INCREASE = "8 centroids + mean, in bf16"
 """The estimator that Eq. 6 taken literally is timed with: see the fidelity it reaches."""
 
 
-def full() -> AbstractContextManager[object]:
-    """Compute as the tensors are."""
-    return nullcontext()
-
-
-def in_bf16() -> AbstractContextManager[object]:
-    """Run convolutions and products in bfloat16, sums and losses in float32."""
-    return torch.autocast("cpu", dtype=torch.bfloat16)
-
-
-@dataclass(frozen=True)
 class Workbench:
-    """A network with its optimiser, and the batch every step is taken on.
+    """A network with what training has around it, and the batch every step is taken on.
 
-    The learning rate is 0: an update costs what it costs, and every round meets the same weights.
+    The step is training's own: a folded twin is attacked, and an Update goes down. The learning
+    rate is 0: a step costs what it costs, and every round meets the same weights.
     """
 
-    model: CamClassifier
-    optimiser: torch.optim.SGD
-    x: Tensor
-    y: Tensor
+    def __init__(
+        self, model: CamClassifier, x: Tensor, y: Tensor, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.model, self.x, self.y = model, x, y
+        self.optimiser = torch.optim.SGD(
+            model.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4, nesterov=True
+        )
+        self.twin = Twin(model, dtype)
+        self.update = Update(model, self.optimiser, CrossEntropy(), dtype=dtype)
 
-    def step(self, method: Perturbation, precision: Precision = full) -> None:
+    def step(self, method: Perturbation) -> None:
         """Attack the batch as a method does, then update on what it returns."""
-        with evaluating(self.model), frozen(self.model), precision():
-            perturbed = method(self.model, self.x, self.y, generator=generator(2))
-        self.model.train()
-        self.optimiser.zero_grad(set_to_none=True)
-        with precision():
-            loss = cross_entropy(self.model(perturbed.x), self.y).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-
-
-def workbench(model: CamClassifier, x: Tensor, y: Tensor) -> Workbench:
-    """Return a bench with a fresh optimiser, of the report's settings."""
-    optimiser = torch.optim.SGD(
-        model.parameters(), lr=0.0, momentum=0.9, weight_decay=5e-4, nesterov=True
-    )
-    return Workbench(model, optimiser, x, y)
+        self.twin.refresh()
+        network = self.twin.network
+        with evaluating(network), frozen(network):
+            perturbed = method(network, self.x, self.y, generator=generator(2))
+        self.update(Batch(self.x, perturbed.x, self.y, len(self.y)))
 
 
 def plain() -> Perturbation:

@@ -56,7 +56,10 @@ def spec() -> TrainSpec:
             **{"train_limit": TRAINED, "test_limit": JUDGED, "validation_fraction": 0.0},
         },
         "model": {"name": "resnet18"},
-        "training": {"epochs": 1, "batch_size": 40, "learning_rate": 0.05, "ema_decay": None},
+        "training": {
+            **{"epochs": 1, "batch_size": 40, "learning_rate": 0.05, "ema_decay": None},
+            "update_precision": "bf16",
+        },
         "evaluation": {"epsilon": "8/255"},
         "seed": SEED,
     }
@@ -103,10 +106,8 @@ def _train(file: Path, wanted: TrainSpec, split: Split, data_root: Path) -> CamC
     with tempfile.TemporaryDirectory() as work:
         environment = Environment(Path(work), data_root, threads=torch.get_num_threads())
         trainer = Trainer(wanted, split, environment)
-        # Without the cache: it lives as long as the context, and would keep the first weights.
-        with torch.autocast("cpu", dtype=torch.bfloat16, cache_enabled=False):
-            for event in trainer.run():
-                _tell(event)
+        for event in trainer.run():
+            _tell(event)
     weights = checkpoint.prefixed("model", trainer.model.state_dict())
     checkpoint.save(file, weights, {"spec": wanted.model_dump(mode="json")})
     return trainer.model

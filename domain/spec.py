@@ -144,24 +144,33 @@ class FeatureSpaceScoring(SpecModel):
     kind: Literal["feature-space"] = "feature-space"
 
 
-class MaskGradientScoring(SpecModel):
+class _Passes(SpecModel):
+    """Scores that take passes of masked images."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number type of those passes; the maps themselves stay fp32."""
+
+
+class MaskGradientScoring(_Passes):
     """Linear in the mask around one half: one forward and backward pass."""
 
     kind: Literal["mask-gradient"] = "mask-gradient"
 
 
-class MeanScoring(SpecModel):
+class MeanScoring(_Passes):
     """The mean of mask gradient and feature space."""
 
     kind: Literal["mean"] = "mean"
 
 
-class ClusteredScoring(SpecModel):
+class ClusteredScoring(_Passes):
     """Exact at the centroids of the masks: as many passes as centroids."""
 
     kind: Literal["clusters"] = "clusters"
     centroids: int = Field(default=8, ge=1, le=4096)
     """Clusters of masks an image (k-means)."""
+    refine: bool = False
+    """Let `mean` scores tell channels of one cluster apart."""
 
 
 class FirstChannelsScoring(SpecModel):

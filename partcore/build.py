@@ -63,15 +63,25 @@ def scores(spec: s.ScoringSpec) -> cams.Scores:
         case s.FeatureSpaceScoring():
             return cams.FeatureSpaceScores()
         case s.MaskGradientScoring():
-            return cams.MaskGradientScores()
+            return _passing(spec, cams.MaskGradientScores())
         case s.MeanScoring():
-            return cams.MeanScores((cams.MaskGradientScores(), cams.FeatureSpaceScores()))
+            return _passing(spec, MEAN_SCORES)
         case s.ClusteredScoring():
-            return cams.ClusteredScores(spec.centroids)
+            refine = MEAN_SCORES if spec.refine else None
+            return _passing(spec, cams.ClusteredScores(spec.centroids, refine=refine))
         case s.FirstChannelsScoring():
             return FirstChannelsScores(spec.channels)
         case _:
             assert_never(spec)
+
+
+MEAN_SCORES = cams.MeanScores((cams.MaskGradientScores(), cams.FeatureSpaceScores()))
+
+
+def _passing(
+    spec: s.MaskGradientScoring | s.MeanScoring | s.ClusteredScoring, scores: cams.Scores
+) -> cams.Scores:
+    return cams.NarrowScores(scores) if spec.precision == "bf16" else scores
 
 
 _PLAIN: Mapping[str, type[cams.Cam]] = {

@@ -15,8 +15,8 @@ LADDER: Sequence[s.ScoringSpec] = (
     s.FeatureSpaceScoring(),
     s.MaskGradientScoring(),
     s.MeanScoring(),
-    s.ClusteredScoring(centroids=8),
-    s.ClusteredScoring(centroids=16),
+    s.ClusteredScoring(centroids=8, precision="bf16"),
+    s.ClusteredScoring(centroids=16, precision="bf16", refine=True),
     s.ExactScoring(),
 )
 """From the cheapest to the definition. Mask gradient alone costs what the mean costs and is never

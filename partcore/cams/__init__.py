@@ -22,6 +22,7 @@ from partcore.cams.layer_cam import LayerCam
 from partcore.cams.learned import Combiner, Learned, LearnedWeights, StackingHead, learn
 from partcore.cams.mask_gradient_scores import MaskGradientScores
 from partcore.cams.mean_scores import MeanScores
+from partcore.cams.narrow_scores import NarrowScores
 from partcore.cams.package_cam import PACKAGE_NAMES, PackageCam, PackageName
 from partcore.cams.readout import Cam, Readout, heatmap, is_constant, read
 from partcore.cams.score_cam import ScoreCam
@@ -51,6 +52,7 @@ __all__ = [
     "Maps",
     "MaskGradientScores",
     "MeanScores",
+    "NarrowScores",
     "PackageCam",
     "PackageName",
     "Readout",

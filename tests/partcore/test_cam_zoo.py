@@ -38,6 +38,7 @@ from partcore.cams import (
     Maps,
     MaskGradientScores,
     MeanScores,
+    NarrowScores,
     PackageCam,
     Readout,
     ScoreCam,
@@ -51,6 +52,7 @@ from partcore.cams import (
     pearson,
     read,
 )
+from partcore.cams.first_channels_scores import FirstChannelsScores
 from partcore.cams.guided_grad_cam import guided_gradient
 from partcore.cams.k_means import k_means
 from partcore.cams.scores import target_log_odds, target_logit, unit_masks
@@ -682,3 +684,31 @@ def test_selection_takes_each_images_most_surviving_member_whole():
     winner = kept.argmax(dim=0)
     expected = heat[winner, torch.arange(len(winner))]
     torch.testing.assert_close(maps(readout), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("estimator", [ExactScores(), MaskGradientScores(), ClusteredScores(4)])
+def test_narrow_passes_score_nearly_alike_and_leave_the_readout_alone(estimator):
+    readout = case()
+    wide, narrow = estimator(readout), NarrowScores(estimator)(readout)
+    assert narrow.dtype == torch.float32
+    assert torch.equal(narrow.isneginf(), wide.isneginf())
+    alive = ~wide.isneginf()
+    assert (narrow - wide)[alive].abs().mean() < 0.05 * wide[alive].abs().max()
+    assert not torch.equal(narrow, wide), "nothing was narrow"
+    maps = [ScoreCam(s)(readout) for s in (estimator, NarrowScores(estimator))]
+    assert pearson(*maps).min() > 0.99
+
+
+@pytest.mark.parametrize("definition", [ScoreCam, ScoreCamIncrease, ScoreCamSoftmax])
+def test_defect_5_channels_that_are_not_scored_take_no_part(definition):
+    readout = case()
+    features = readout.features.clone()
+    features[:, 8:] = 0
+    expected = definition(ExactScores())(with_features(readout, features))
+    got = definition(FirstChannelsScores(8))(readout)
+    torch.testing.assert_close(unit(got), unit(expected), atol=1e-5, rtol=0)
+
+
+def unit(maps: Tensor) -> Tensor:
+    """Maps up to their scale, which normalisation takes away."""
+    return maps / maps.amax(dim=(1, 2), keepdim=True).clamp(min=1e-12)
