@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from domain.run_state import RunState
 from partlab import figures, tables
 from partlab.answers import Run
 from partlab.client import Client
-from partlab.errors import ClientError
+from partlab.errors import ClientError, Contradiction
 from partlab.specfile import apply_settings
 from partlab.terminal import plain
 from partlab.watching import Display, display, why_waiting
@@ -78,7 +79,8 @@ def _clear(client: Client) -> None:
     """An interrupted demo leaves runs behind, which would run first."""
     for state in (RunState.QUEUED, RunState.RUNNING):
         for run in client.runs(states=(state,), experiment=EXPERIMENT):
-            client.cancel(run.id)
+            with suppress(Contradiction):  # it ended since it was listed
+                client.cancel(run.id)
 
 
 def _look_at(client: Client, run: Run, shown: Display) -> Run:

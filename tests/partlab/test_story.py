@@ -14,6 +14,7 @@ from partlab.client import Client
 from store import queue
 from store.engine import database_now, writing
 from store.rows import SlotSpec
+from store.runs import request_cancel
 from tests.api.lab import LEASE, LiveLab, attack, evaluation, live_lab
 
 
@@ -28,8 +29,16 @@ def found(correct: int):
     return evaluation().model_copy(update={"worst_case": attack("worst-case", correct)})
 
 
-def serve(lab: LiveLab, folder, worst: dict[str, int], *, failing: str | None = None) -> None:
-    """Do as a worker would, until all three runs are over."""
+def serve(
+    lab: LiveLab,
+    folder,
+    worst: dict[str, int],
+    submitted: threading.Event,
+    *,
+    failing: str | None = None,
+) -> None:
+    """Do as a worker would, once all three runs are submitted, until they are over."""
+    assert submitted.wait(30)
     for _ in range(3):
         claim = None
         while claim is None:
@@ -52,10 +61,11 @@ def serve(lab: LiveLab, folder, worst: dict[str, int], *, failing: str | None = 
 
 def tell(lab: LiveLab, folder, worst, **how):
     out = Console(file=io.StringIO(), width=200)
-    thread = threading.Thread(target=serve, args=(lab, folder, worst), kwargs=how)
+    submitted = threading.Event()
+    thread = threading.Thread(target=serve, args=(lab, folder, worst, submitted), kwargs=how)
     with Client(lab.url, lab.tokens["root"]) as client:
         thread.start()
-        outcomes = demo.run_all(client, ["training.epochs=1"], out, lambda: None)
+        outcomes = demo.run_all(client, ["training.epochs=1"], out, submitted.set)
         thread.join(timeout=30)
         out.print(demo.table(out, outcomes))
         files = demo.save(client, outcomes, folder)
@@ -95,6 +105,21 @@ def test_a_demo_that_was_interrupted_is_cleared_away(demo_lab, tmp_path):
         left = client.submit(demo.submissions([])["part++"])
         tell(demo_lab, tmp_path, dict.fromkeys(demo.PRESETS, 5))
         assert client.get(left.id).state == RunState.CANCELLED
+
+
+def test_a_run_that_ends_while_the_demo_clears_up_is_no_error(demo_lab, tmp_path, monkeypatch):
+    cancel = Client.cancel
+
+    def ends_first(client, run_id):
+        with writing(demo_lab.engine) as c:
+            request_cancel(c, run_id, now=database_now(c), actor="somebody else")
+        return cancel(client, run_id)
+
+    monkeypatch.setattr(Client, "cancel", ends_first)
+    with Client(demo_lab.url, demo_lab.tokens["root"]) as client:
+        client.submit(demo.submissions([])["part++"])
+        outcomes, _, _ = tell(demo_lab, tmp_path, {"part++": 90, "pgd-at": 200, "standard": 3})
+    assert demo.shortcomings(outcomes) == []
 
 
 def test_no_gain_over_the_control_is_a_shortcoming(demo_lab, tmp_path):
