@@ -1,9 +1,11 @@
 """``python -m partcore.train --spec FILE --out DIR``: the same experiment, without any service.
 
-Ctrl-C, then the same command with ``--resume``, ends in the same bits.
+Ctrl-C, then the same command with ``--resume``, ends in the same bits. On several devices:
+``torchrun --nproc-per-node 2 -m partcore.train --device cuda …``; rank 0 alone speaks and writes.
 """
 
 import argparse
+import io
 import json
 import os
 import shutil
@@ -21,6 +23,7 @@ from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
 from partcore import report
 from partcore.environment import Environment, configure
 from partcore.experiment import run_experiment
+from partcore.ranks import Ranks
 from partcore.training import BEST, LAST
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -98,8 +101,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--out", "--output-dir", type=Path, required=True, help="folder for everything written"
     )
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="default: ./data")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda:0")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda:1, or cuda: a rank's")
+    parser.add_argument("--threads", type=int, default=0, help="default: a rank's share of all")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--submit", metavar="URL", help="send the spec to a lab instead")
     report.add_flags(parser)
@@ -142,10 +145,16 @@ def _checkpoint(path: str | None) -> Path | None:
     return Path(path) / BEST if Path(path).is_dir() else Path(path)
 
 
+def _device(asked: str) -> str:
+    """Return the device of this rank."""
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if asked == "cuda" else asked
+
+
 def main(arguments: list[str]) -> int:
     """Run the command: 0 on success, 1 on a failed experiment, 2 on a wrong spec."""
     options = parse(arguments)
-    printer = Printer(sys.stdout)
+    ranks = Ranks.from_environment()
+    printer = Printer(sys.stdout) if ranks.is_first else Printer(io.StringIO())
     try:
         spec = wanted(options)
     except SpecInvalid as error:
@@ -154,15 +163,18 @@ def main(arguments: list[str]) -> int:
     except (OSError, ValueError) as error:
         printer.line(f"{options.spec}: {error}")
         return EXIT_USAGE
+    if not ranks.is_first and (options.submit or not isinstance(spec, TrainSpec)):
+        return 0
     if options.submit is not None:
         return submit(spec, options)
     resume = options.resume and isinstance(spec, TrainSpec) and (options.out / LAST).exists()
     environment = Environment(
         work=options.out,
         data_root=options.data_root,
-        device=options.device,
-        threads=options.threads,
+        device=_device(options.device),
+        threads=options.threads or max(1, (os.cpu_count() or 1) // ranks.size),
         resume=resume,
+        ranks=ranks,
         source_checkpoint=_checkpoint(options.resume_path),
     )
     return run(spec, environment, printer)
@@ -177,11 +189,15 @@ def run(
         summary = follow(run_experiment(spec, environment), printer)
     except ExperimentError as error:
         printer.line(f"failed: {error}")
+        if not environment.ranks.is_first:
+            sys.stderr.write(f"rank {environment.ranks.rank} failed: {error}\n")
         return EXIT_FAILED
     except KeyboardInterrupt:
         printer.line("interrupted; the same command with --resume goes on")
         return EXIT_INTERRUPTED
-    (environment.work / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if environment.ranks.is_first:
+        text = json.dumps(summary, indent=2) + "\n"
+        (environment.work / "summary.json").write_text(text, encoding="utf-8")
     return 0
 
 

@@ -30,7 +30,7 @@ from partcore.modes import evaluating
 from partcore.randomness import generator
 
 MASKS = [CentredSigmoid(), SigmoidMinMax(), SigmoidMean(), MinMax()]
-SHAPES = {"small-cnn": (1, 8, 6), "resnet18": (3, 32, 2)}
+SHAPES = {"small-cnn": (1, 8, 6), "resnet18": (3, 32, 1)}
 """Channels, size, images: the package needs a pass a channel and image."""
 
 

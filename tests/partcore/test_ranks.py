@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 
 from partcore.ranks import ALONE, Ranks
 
+pytestmark = pytest.mark.xdist_group("ranks")  # the runs are made once
+
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -33,6 +33,7 @@ from partcore.methods import Budget, Uniform, perturbation
 from partcore.modes import evaluating, frozen
 from partcore.randomness import Streams, derive, epoch_order
 from partcore.schedules import constant, cosine
+from partcore.train import main
 from partcore.training import BEST, LAST, Trainer
 from partcore.validation import Best, Robustness
 
@@ -407,39 +408,31 @@ class TestOfAFinishedRun:
 
 
 class TestInATerminal:
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "partcore.train", "--threads", "1", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    def test_it_prints_a_table_and_leaves_everything_in_the_folder(self, tmp_path):
+    def test_it_prints_a_table_and_leaves_everything_in_the_folder(self, tmp_path, capsys):
         spec = tmp_path / "spec.json"
         spec.write_text(json.dumps(TINY))
         out = tmp_path / "out"
-        done = self.run("--spec", str(spec), "--out", str(out))
+        command = [sys.executable, "-m", "partcore.train", "--threads", "1", "--spec", str(spec)]
+        done = subprocess.run(
+            [*command, "--out", str(out)], capture_output=True, text=True, timeout=120, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "verdict: incomplete" in done.stdout
         assert "pgd-8" in done.stdout
         assert "\x1b" not in done.stdout
         assert json.loads((out / "summary.json").read_text())["verdict"] == "incomplete"
-        again = self.run("--spec", str(spec), "--out", str(out), "--resume")
-        assert "resumed at step 9 of 9" in again.stdout
+        assert main([*command[3:], "--out", str(out), "--resume"]) == 0
+        assert "resumed at step 9 of 9" in capsys.readouterr().out
 
-    def test_a_wrong_spec_and_missing_data_are_told_plainly(self, tmp_path):
+    def test_a_wrong_spec_and_missing_data_are_told_plainly(self, tmp_path, capsys):
         spec = tmp_path / "spec.json"
+        command = ["--threads", "1", "--spec", str(spec), "--out", str(tmp_path)]
         spec.write_text(json.dumps({**TINY, "training": {"epochs": 0}}))
-        done = self.run("--spec", str(spec), "--out", str(tmp_path))
-        assert done.returncode == 2
-        assert "/training/epochs" in done.stdout
+        assert main(command) == 2
+        assert "/training/epochs" in capsys.readouterr().out
         spec.write_text(json.dumps({"preset": "part", "data": {"dataset": "cifar10"}}))
-        done = self.run("--spec", str(spec), "--out", str(tmp_path))
-        assert done.returncode == 1
-        assert "partcore.data download cifar10" in done.stdout
-        assert "Traceback" not in done.stdout + done.stderr
+        assert main([*command, "--data-root", str(tmp_path)]) == 1
+        assert "partcore.data download cifar10" in capsys.readouterr().out
 
 
 def test_missing_data_says_how_to_get_it(tmp_path):
