@@ -1,5 +1,6 @@
 """What the lab knows, as tables."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -353,5 +354,9 @@ def catalog(out: Console, found: Catalog) -> RenderableType:
     for name, about in found.datasets.items():
         data.add_row(name, Text(str(about.get("title", ""))), str(about.get("epsilon", "")))
     for name, about in found.models.items():
-        models.add_row(name, Text(str(about.get("title", ""))))
+        if ":" not in name:
+            models.add_row(name, Text(str(about.get("title", ""))))
+    others = Counter(name.partition(":")[0] for name in found.models if ":" in name)
+    for library, count in others.items():
+        models.add_row(f"{library}:NAME", Text(f"{count} classifiers by name; --json lists them"))
     return Group(presets, "", data, "", models)

@@ -329,6 +329,9 @@ def test_the_lab_shows_its_queue_workers_and_presets(part):
     assert "part++" in shown
     assert "51/255" in shown
     assert "small-cnn" in shown
+    assert shown.count("torchvision:") == 1
+    assert "51 classifiers by name" in shown
+    assert "torchvision:resnet50" in json.loads(part("presets", "--json").out)["models"]
     assert "digits" in json.loads(part("presets", "--json").out)["datasets"]
     assert part("version").out.startswith("partlab ")
     assert "version" in json.loads(part("version", "--json").out)
