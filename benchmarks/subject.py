@@ -21,7 +21,7 @@ from partcore.training import Trainer
 
 FOLDER, SEED = "cifar10-jpeg", 0
 KEPT = Path(__file__).parents[1] / ".bench"
-TRAINED, JUDGED, FRESH = 32_000, 1000, 64
+TRAINED, JUDGED, FRESH = 25_000, 1000, 64
 """Images trained on; test images for its accuracy; those of them that maps are compared on."""
 LEAST_ACCURACY = 0.6
 
@@ -48,16 +48,16 @@ def _turn(y: Tensor) -> Tensor:
 
 
 def spec() -> TrainSpec:
-    """Return the training run: one pass over most of the images, plain, in a few minutes."""
+    """Return the training run: three passes over half of the images, plain, in minutes."""
     body: dict[str, Any] = {
         "preset": "standard",
         "data": {
-            **{"dataset": "image-folder", "folder": FOLDER, "classes": 10, "pad": 2, "flip": True},
+            **{"dataset": "image-folder", "folder": FOLDER, "classes": 10, "pad": 0, "flip": True},
             **{"train_limit": TRAINED, "test_limit": JUDGED, "validation_fraction": 0.0},
         },
         "model": {"name": "resnet18"},
         "training": {
-            **{"epochs": 1, "batch_size": 40, "learning_rate": 0.05, "ema_decay": None},
+            **{"epochs": 3, "batch_size": 50, "learning_rate": 0.04, "ema_decay": None},
             "update_precision": "bf16",
         },
         "evaluation": {"epsilon": "8/255"},

@@ -65,7 +65,8 @@ class CheckpointSaved(Model):
 
     type: Literal["checkpoint"] = "checkpoint"
     file: RelativeFile
-    role: Literal["last", "best"]
+    role: Literal["last", "best", "partial"]
+    """`partial` is an unfinished evaluation."""
     sha256: str
     size: int
     epoch: int

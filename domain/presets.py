@@ -10,12 +10,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from domain import recipes
+from domain.attacks import SUITES, suite
 from domain.catalog import DATASETS, MODELS
 from domain.errors import FieldError, SpecInvalid
 from domain.recipes import PRESETS
 from domain.scheduled import CONSTANT, RAMP
 from domain.spec import EvaluateSpec, Part, RunSpec, TrainSpec, VisualiseSpec
-from domain.units import format_radius
+from domain.units import format_radius, parse_radius
 
 DEFAULT_EPOCHS = 30
 
@@ -52,12 +53,45 @@ def expand(
         whole = _merge(_training_defaults(raw), raw)
     else:
         whole = _merge(_source_defaults(kind, source), raw)
+    _write_out_suite(whole, _given(raw, "evaluation"))
     try:
         spec = spec_type.model_validate({**whole, "kind": kind})
     except ValidationError as error:
         raise SpecInvalid(field_errors(error, whole)) from None
     _stay_with_source(spec, source)
     return spec
+
+
+def _write_out_suite(whole: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Put a suite's attacks in the place of its name. Raises SpecInvalid for an unknown one."""
+    evaluation = whole.get("evaluation")
+    if not isinstance(evaluation, Mapping):
+        return
+    name = given.get("suite")
+    if name is None:
+        if "attacks" in given:  # written by hand: no suite any more
+            whole["evaluation"] = {**evaluation, "suite": None}
+        return
+    if name not in SUITES:
+        raise _wrong("/evaluation/suite", f"{name!r} is no suite; allowed: {', '.join(SUITES)}")
+    try:
+        epsilon = parse_radius(evaluation.get("epsilon"))
+    except ValueError as error:
+        raise _wrong("/evaluation/epsilon", str(error)) from None
+    attacks = suite(name, epsilon, _class_count(whole.get("data")))
+    written = [attack.model_dump(mode="json") for attack in attacks]
+    if given.get("attacks", written) != written:
+        raise _wrong("/evaluation/suite", f"the `attacks` beside it are not those of {name}")
+    whole["evaluation"] = {**evaluation, "attacks": written}
+
+
+def _class_count(data: object) -> int:
+    """Return how many classes the data has; 10 where that is not yet known to be wrong."""
+    body = data if isinstance(data, Mapping) else {}
+    own, facts = body.get("classes"), DATASETS.get(body.get("dataset", ""))
+    if isinstance(own, int):
+        return own
+    return facts.classes if facts is not None and facts.classes else 10
 
 
 def _stay_with_source(

@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+from domain.attacks import Norm
 from domain.base import Model
 from domain.units import Radius
 
@@ -33,7 +34,7 @@ def wilson_interval(successes: int, trials: int, *, z: float = 1.959963984540054
 class ThreatModel(Model):
     """What the attacker may do."""
 
-    norm: Literal["linf"] = "linf"
+    norm: Norm = "linf"
     epsilon: Radius
     """Radius in [0, 1] pixels, exact: 0.031 is not 8/255."""
 
@@ -42,7 +43,7 @@ class AttackEvidence(Model):
     """What the attack did to the images, measured apart from it."""
 
     max_abs_delta: float
-    """Largest |x_adv - x| over all images and pixels."""
+    """Largest distance of x_adv from x over all images, in the norm of the threat model."""
     moved_fraction: float
     """Share of attacked images whose last attempt differs from the image."""
     lowest_pixel: float
@@ -51,6 +52,16 @@ class AttackEvidence(Model):
     """Whether x_adv holds neither NaN nor infinity."""
     zero_gradient_fraction: float
     """Share of attacked images whose first input gradient is all zero."""
+    silent_successes: int = 0
+    """Images that the attack says it broke and that are right at its own x_adv."""
+
+
+class StageResult(Model):
+    """Part of an attack: a restart, a target, a member of AutoAttack."""
+
+    name: str
+    correct: int
+    """Images standing after it."""
 
 
 class AttackResult(Model):
@@ -77,6 +88,14 @@ class AttackResult(Model):
     """Per-sample correctness: base64 of big-endian packed bits in order of sample id."""
     evidence: AttackEvidence | None = None
     """None for clean."""
+    passes: int | None = None
+    """Forward passes of an image it took."""
+    complete: bool = True
+    """Whether every stage ran to its end; otherwise ``accuracy`` is an upper bound."""
+    cascaded: bool = False
+    """Whether images broken by earlier attacks count as broken here."""
+    stages: tuple[StageResult, ...] = ()
+    """What stood after each of its parts, where it has several."""
 
 
 class AuditCheck(Model):
@@ -102,6 +121,8 @@ class Evaluation(Model):
     """Everything known of one evaluation."""
 
     weights: Literal["best", "last"]
+    suite: str | None = None
+    """The suite that was run, if one was named."""
     averaged: bool
     """Whether the weights are the exponential moving average."""
     model_sha256: str

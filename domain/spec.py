@@ -8,8 +8,10 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
+from domain.attacks import Attack as Attack
+from domain.attacks import Cw, Fgsm, Mma, Pgd
 from domain.base import SpecModel, misfit
 from domain.catalog import DATASETS, MODELS, TORCHVISION, DatasetName
 from domain.ids import ID_PATTERN
@@ -575,99 +577,49 @@ class TrainingSpec(SpecModel):
         return self
 
 
-class Fgsm(SpecModel):
-    """One signed-gradient step of length epsilon (Goodfellow et al., 2015)."""
-
-    kind: Literal["fgsm"] = "fgsm"
-    epsilon: Radius | None = None
-    """Radius (default: the evaluation's)."""
-
-    @property
-    def label(self) -> str:
-        """Name in metrics and tables."""
-        return "fgsm"
-
-
-class Pgd(SpecModel):
-    """Projected gradient descent on cross-entropy; keeps the best iterate."""
-
-    kind: Literal["pgd"] = "pgd"
-    steps: int = Field(default=20, ge=1, le=10_000)
-    """Gradient steps."""
-    step_size: Radius | None = None
-    """Length of a step (default: a quarter of the radius)."""
-    restarts: int = Field(default=1, ge=1, le=100)
-    """Random starts; an image is broken if any of them breaks it."""
-    epsilon: Radius | None = None
-    """Radius (default: the evaluation's)."""
-
-    @property
-    def label(self) -> str:
-        """Name in metrics and tables."""
-        return f"pgd-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
-
-
-class Cw(SpecModel):
-    """PGD on the margin z_y - max z_other (Carlini & Wagner's loss under l-infinity)."""
-
-    kind: Literal["cw"] = "cw"
-    steps: int = Field(default=20, ge=1, le=10_000)
-    """Gradient steps."""
-    step_size: Radius | None = None
-    """Length of a step (default: a quarter of the radius)."""
-    restarts: int = Field(default=1, ge=1, le=100)
-    """Random starts."""
-    epsilon: Radius | None = None
-    """Radius (default: the evaluation's)."""
-
-    @property
-    def label(self) -> str:
-        """Name in metrics and tables."""
-        return f"cw-{self.steps}" + (f"x{self.restarts}" if self.restarts > 1 else "")
-
-
-class Mma(SpecModel):
-    """PART's minimum-margin attack: fixed-step PGD at each of the k likeliest wrong classes."""
-
-    kind: Literal["mma"] = "mma"
-    targets: int = Field(default=3, ge=1, le=999)
-    """How many wrong classes are attacked in turn; needs one class more."""
-    steps: int = Field(default=20, ge=1, le=10_000)
-    """Gradient steps for each target."""
-    step_size: Radius | None = None
-    """Length of a step (default: a quarter of the radius)."""
-    epsilon: Radius | None = None
-    """Radius (default: the evaluation's)."""
-
-    @property
-    def label(self) -> str:
-        """Name in metrics and tables."""
-        return "mma"
-
-
-Attack = Annotated[Fgsm | Pgd | Cw | Mma, Field(discriminator="kind")]
-
-
 class EvaluationSpec(SpecModel):
     """How the result is attacked. Clean accuracy is always measured."""
 
     epsilon: Radius
-    """l-infinity radius of the threat model."""
+    """Radius of the threat model, l-infinity unless an attack names another norm."""
+    suite: str | None = Field(default=None, max_length=40)
+    """Which suite of attacks was written out below: `quick`, `report`, `standard` or `paper`."""
     attacks: tuple[Attack, ...] = (Fgsm(), Pgd(steps=10), Pgd(steps=20), Cw(steps=20))
     """Attacks in the order they run."""
+    cascade: bool = False
+    """Attack only what stands under every attack before: cheaper, the same worst case, and figures
+    of single attacks that mean the union so far."""
+    images: int | None = Field(default=None, ge=1)
+    """How many of the test images are attacked, from the first (default: all)."""
+    budget_passes: int | None = Field(default=None, ge=1)
+    """Forward passes of an image after which attacking ends; what is left counts as standing."""
+    budget_seconds: float | None = Field(default=None, gt=0)
+    """Seconds after which attacking ends."""
     batch_size: int = Field(default=256, ge=1, le=65_536)
     """Images an attack pass; the outcome does not depend on it."""
     weights: Weights = "best"
     """Which checkpoint is attacked: `best` by validation, or the `last`."""
 
+    @field_validator("attacks", mode="after")
+    @classmethod
+    def _own_radius_only_if_other(
+        cls, attacks: tuple[Attack, ...], info: ValidationInfo
+    ) -> tuple[Attack, ...]:
+        """One attack has one label: the evaluation's own radius is not named again."""
+        whole = info.data.get("epsilon")
+        return tuple(
+            attack.model_copy(update={"epsilon": None}) if attack.epsilon == whole else attack
+            for attack in attacks
+        )
+
     @model_validator(mode="after")
     def _labels_differ(self) -> Self:
         labels = [attack.label for attack in self.attacks]
         if len(set(labels)) != len(labels):
-            raise misfit("attacks", "two have one name; give them other steps or restarts")
+            raise misfit("attacks", "two have one name; give them other steps, restarts or radii")
         return self
 
-    def epsilon_of(self, attack: Fgsm | Pgd | Cw | Mma) -> Fraction:
+    def epsilon_of(self, attack: Attack) -> Fraction:
         """The radius one attack runs at."""
         return self.epsilon if attack.epsilon is None else attack.epsilon
 
@@ -722,12 +674,15 @@ class _Common(SpecModel):
 
 def _require_classes(data: DataSpec, evaluation: EvaluationSpec) -> None:
     for index, attack in enumerate(evaluation.attacks):
-        if isinstance(attack, Mma) and attack.targets >= data.num_classes:
-            raise misfit(
-                f"evaluation/attacks/{index}/targets",
-                f"mma with {attack.targets} targets needs {attack.targets + 1} classes; "
-                f"the data has {data.num_classes}",
-            )
+        if attack.classes_needed <= data.num_classes:
+            continue
+        field, what = "kind", str(attack.kind)
+        if isinstance(attack, Mma):
+            field, what = "targets", f"mma with {attack.targets} targets"
+        raise misfit(
+            f"evaluation/attacks/{index}/{field}",
+            f"{what} needs {attack.classes_needed} classes; the data has {data.num_classes}",
+        )
 
 
 class TrainSpec(_Common):

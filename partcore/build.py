@@ -250,27 +250,3 @@ def learning_rate(spec: s.TrainingSpec) -> schedules.Schedule:
             return schedules.multistep(spec.learning_rate, spec.milestones)
         case _:
             assert_never(spec.schedule)
-
-
-def step_size(spec: s.Attack, epsilon: float) -> float:
-    """Return an evaluation attack's step: a quarter of the radius unless it names one."""
-    if isinstance(spec, s.Fgsm):
-        return epsilon
-    return epsilon / 4 if spec.step_size is None else float(spec.step_size)
-
-
-def evaluation_attack(spec: s.Attack, epsilon: float) -> attacks.EvaluationAttack:
-    """Return an attack for evaluation."""
-    match spec:
-        case s.Fgsm():
-            return attacks.Fgsm()
-        case s.Pgd():
-            return attacks.Pgd(step_size=step_size(spec, epsilon), num_steps=spec.steps)
-        case s.Cw():
-            return attacks.Cw(step_size=step_size(spec, epsilon), num_steps=spec.steps)
-        case s.Mma():
-            return attacks.Mma(
-                step_size=step_size(spec, epsilon), num_steps=spec.steps, targets=spec.targets
-            )
-        case _:
-            assert_never(spec)

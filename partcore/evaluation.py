@@ -1,7 +1,8 @@
 """Evaluation: clean accuracy, every attack, per-sample outcomes, evidence. Always in fp32.
 
-The noise of an attack is drawn for all images at once, in order of id, from (seed, attack,
-restart), so no outcome depends on the batch size.
+An attack runs in stages over survivors. The noise of a stage is drawn for all images at once, in
+order of id, from (seed, attack, stage), so no outcome depends on the batch size, and an interrupted
+evaluation goes on to the same outcomes.
 """
 
 import base64
@@ -14,73 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from domain import attacks as a
 from domain import spec as s
-from domain.events import Event, Progress
-from domain.results import AttackEvidence, AttackResult, ThreatModel, wilson_interval
-from partcore import build
-from partcore.attacks import EvaluationAttack
-from partcore.data import Images, to_unit
+from domain.events import Event, Log, Progress
+from domain.results import AttackResult, StageResult, ThreatModel, wilson_interval
+from partcore import standing as state
+from partcore.attack_stages import Setting, Stage, stages
+from partcore.attacks.project import L2_BALL, LINF, Ball
+from partcore.checkpoint import weights_sha256
+from partcore.data import Images, fingerprint, to_unit
 from partcore.environment import Environment
 from partcore.models import CamClassifier
 from partcore.modes import evaluating, frozen
 from partcore.progress import Throughput
 from partcore.randomness import generator
+from partcore.standing import Outcome, Standing, UnderWay
+from partcore.tally import Counted, Tally
 
 EVIDENCE_IMAGES = 64
 """How many images' adversarial twins are kept for an independent check."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One attack, image by image."""
-
-    result: AttackResult
-    correct: Tensor
-    """(N,) bool, in order of id; wrong when clean is wrong here."""
-    kept: Tensor | None = None
-    """x_adv of the first images, (<= 64, C, H, W); None for clean."""
-
-
-@dataclass
-class Tally:
-    """What is measured of an attack while its batches run."""
-
-    broken: Tensor
-    """(N,) bool."""
-    kept: Tensor
-    """(<= 64, C, H, W)."""
-    largest: float = 0.0
-    lowest: float = 1.0
-    highest: float = 0.0
-    finite: bool = True
-    moved: int = 0
-    zero_gradients: int = 0
-    attacked: int = 0
-
-    def note(self, index: Tensor, x: Tensor, x_adv: Tensor, *, first: bool) -> None:
-        """Measure x_adv apart from the attack that made it."""
-        delta = (x_adv - x).abs()
-        self.finite &= bool(torch.isfinite(x_adv).all())
-        self.largest = max(self.largest, delta.max().item())
-        self.lowest = min(self.lowest, x_adv.min().item())
-        self.highest = max(self.highest, x_adv.max().item())
-        if first:
-            self.moved += int((delta.flatten(1).amax(dim=1) > 0).sum())
-            self.attacked += len(index)
-        shown = index < len(self.kept)
-        self.kept[index[shown].cpu()] = x_adv[shown].cpu()
-
-    def evidence(self) -> AttackEvidence:
-        """Return the measurements; zeros when there was nothing to attack."""
-        count = max(1, self.attacked)
-        return AttackEvidence(
-            max_abs_delta=self.largest,
-            moved_fraction=self.moved / count,
-            lowest_pixel=self.lowest,
-            highest_pixel=self.highest,
-            finite=self.finite,
-            zero_gradient_fraction=self.zero_gradients / count,
-        )
+SAVE_SECONDS = 30.0
+"""How much work an interruption may cost."""
 
 
 def evaluate(
@@ -91,15 +46,27 @@ def evaluate(
     seed: int,
     environment: Environment,
 ) -> Generator[Event, None, dict[str, Outcome]]:
-    """Yield progress; return an Outcome for `clean` and each attack, by label, in order."""
+    """Yield progress; return an Outcome for `clean` and each attack, by label, in order.
+
+    images: in order of id; all of them are judged. With ``environment.resume`` it goes on from the
+    partial evaluation in ``environment.work``, if that is of the same spec, weights and images.
+    """
+    key = state.key(
+        spec,
+        seed=seed,
+        model_sha256=weights_sha256(model.state_dict()),
+        data_sha256=fingerprint(images),
+    )
+    found = Standing(key)
+    if environment.resume:
+        found = Standing.read(environment.work, key, {x.label: _ball(x) for x in spec.attacks})
     with evaluating(model), frozen(model):
         clean = yield from _clean(model, images, spec, environment)
-        outcomes = {"clean": clean}
-        for attack in spec.attacks:
-            outcomes[attack.label] = yield from _attacked(
-                model, images, clean.correct, spec, attack, seed, environment
-            )
-    return outcomes
+        if len(found.outcomes) or found.under_way:
+            yield Log(message=f"evaluation goes on after {len(found.outcomes)} attacks")
+        siege = _Siege(model, images, clean, spec, seed, environment, found)
+        yield from siege.run()
+    return {"clean": clean, **found.outcomes}
 
 
 def _clean(
@@ -112,8 +79,8 @@ def _clean(
         correct[part] = (predict(model, to_unit(images.x[part])) == images.y[part]).cpu()
         done = min(start + spec.batch_size, len(images))
         yield _progress("clean", done, len(images), None)
-    seconds = environment.clock() - started
-    return Outcome(_result("clean", "clean", correct, seconds=seconds), correct)
+    result = _result("clean", "clean", correct, seconds=environment.clock() - started)
+    return Outcome(result.model_copy(update={"passes": len(images)}), correct)
 
 
 @torch.no_grad()
@@ -123,75 +90,154 @@ def predict(model: CamClassifier, x: Tensor) -> Tensor:
     return classes
 
 
-def _attacked(
-    model: CamClassifier,
-    images: Images,
-    clean: Tensor,
-    spec: s.EvaluationSpec,
-    attack: s.Attack,
-    seed: int,
-    environment: Environment,
-) -> Generator[Event, None, Outcome]:
-    started = environment.clock()
-    epsilon = spec.epsilon_of(attack)
-    built = build.evaluation_attack(attack, float(epsilon))
-    restarts = attack.restarts if isinstance(attack, s.Pgd | s.Cw) else 1
-    tally = Tally(~clean, to_unit(images.x[:EVIDENCE_IMAGES]).cpu())
-    for restart in range(restarts):
-        noise = generator(seed, "evaluation", attack.label, restart)
-        unit = 2 * torch.rand(images.x.shape, generator=noise) - 1
-        detail = attack.label + (f", restart {restart + 1}/{restarts}" if restarts > 1 else "")
-        alive = (~tally.broken).nonzero()[:, 0]
-        throughput = Throughput(environment.clock)
-        for done, index in _batches(alive, spec.batch_size):
-            _attack_batch(model, images, built, float(epsilon), unit, index, tally, restart == 0)
-            rate = throughput.count(len(index))
-            yield _progress(detail, done, len(alive), rate)
-    correct = ~tally.broken
-    result = _result(
-        attack.label, attack.kind, correct, seconds=environment.clock() - started
-    ).model_copy(
-        update={
-            "threat": ThreatModel(epsilon=epsilon),
+@dataclass
+class _Siege:
+    """The attacks of one evaluation, one after the other."""
+
+    model: CamClassifier
+    images: Images
+    clean: Outcome
+    spec: s.EvaluationSpec
+    seed: int
+    environment: Environment
+    found: Standing
+    spent_passes: int = 0
+    spent_seconds: float = 0.0
+    saved_at: float = 0.0
+
+    def run(self) -> Iterator[Event]:
+        """Run what is missing of every attack, within the budget."""
+        self.saved_at = self.environment.clock()
+        for outcome in self.found.outcomes.values():
+            self.spent_passes += outcome.result.passes or 0
+            self.spent_seconds += outcome.result.seconds
+        for attack in self.spec.attacks:
+            if attack.label in self.found.outcomes:
+                continue
+            yield from self._attack(attack)
+
+    def _attack(self, attack: s.Attack) -> Iterator[Event]:
+        epsilon = self.spec.epsilon_of(attack)
+        setting = Setting(self.model, epsilon, self._classes(), self.seed)
+        parts = stages(attack, setting)
+        if (now := self.found.under_way) is None:
+            now = UnderWay(attack.label, self._fresh(attack))
+            self.found.under_way = now
+        complete = True
+        while now.stage < len(parts) and complete:
+            part = parts[now.stage]
+            complete = yield from self._stage(attack, part, now, len(parts))
+            if complete:
+                standing = int((~now.tally.broken).sum())
+                now.stages.append(StageResult(name=part.name, correct=standing))
+                now.stage, now.left = now.stage + 1, None
+        self.found.outcomes[attack.label] = self._outcome(attack, epsilon, now, complete=complete)
+        self.spent_passes += now.tally.measures.passes
+        self.spent_seconds += now.tally.measures.seconds
+        self.found.under_way = None
+
+    def _fresh(self, attack: s.Attack) -> Tally:
+        standing = self.clean.correct
+        if self.spec.cascade:
+            before = [o.correct for o in self._within_threat()]
+            standing = torch.stack([standing, *before]).all(dim=0)
+        return Tally(
+            broken=~standing,
+            margin=torch.full((len(standing),), torch.nan),
+            kept=to_unit(self.images.x[:EVIDENCE_IMAGES]).cpu(),
+            ball=_ball(attack),
+        )
+
+    def _within_threat(self) -> Iterator[Outcome]:
+        outcomes = self.found.outcomes.values()
+        yield from (o for o in outcomes if within(o.result.threat, self.spec.epsilon))
+
+    def _stage(
+        self, attack: s.Attack, part: Stage, now: UnderWay, count: int
+    ) -> Generator[Event, None, bool]:
+        """Attack what the stage has left; return whether the budget lasted to its end."""
+        environment, measures = self.environment, now.tally.measures
+        noise = generator(self.seed, "evaluation", attack.label, now.stage)
+        unit = 2 * torch.rand(self.images.x.shape, generator=noise) - 1
+        if now.left is None:
+            now.left = (~now.tally.broken).nonzero()[:, 0]
+        total = len(now.left)
+        detail = attack.label if count == 1 else f"{attack.label}: {part.name}"
+        throughput, last = Throughput(environment.clock), environment.clock()
+        while len(now.left):
+            if self._is_spent(now):
+                return False
+            index, rest = now.left[: self.spec.batch_size], now.left[self.spec.batch_size :]
+            self._batch(part, float(self.spec.epsilon_of(attack)), unit, index, now)
+            now.left = rest
+            clock = environment.clock()
+            measures.seconds += clock - last
+            last = clock
+            done = total - len(rest)
+            yield _progress(detail, done, total, throughput.count(len(index)))
+            if clock - self.saved_at >= SAVE_SECONDS or environment.checkpoint_requested():
+                self.saved_at = clock
+                yield self.found.save(environment.work)
+        return True
+
+    def _is_spent(self, now: UnderWay) -> bool:
+        passes = self.spent_passes + now.tally.measures.passes
+        seconds = self.spent_seconds + now.tally.measures.seconds
+        most, longest = self.spec.budget_passes, self.spec.budget_seconds
+        return (most is not None and passes >= most) or (longest is not None and seconds >= longest)
+
+    def _batch(
+        self, part: Stage, epsilon: float, unit: Tensor, index: Tensor, now: UnderWay
+    ) -> None:
+        where = index.to(self.images.x.device)
+        x, y = to_unit(self.images.x[where]), self.images.y[where]
+        counted = Counted(self.model)
+        attempt = part.attack(counted, x, y, epsilon, unit[index].to(x.device))
+        now.tally.measures.passes += counted.passes
+        now.tally.note(counted, x, y, index, attempt, first=now.stage == 0)
+
+    def _classes(self) -> int:
+        with torch.no_grad():
+            logits: Tensor = self.model(to_unit(self.images.x[:1]))
+        return logits.shape[1]
+
+    def _outcome(
+        self, attack: s.Attack, epsilon: Fraction, now: UnderWay, *, complete: bool
+    ) -> Outcome:
+        tally, correct = now.tally, ~now.tally.broken
+        result = _result(attack.label, attack.kind, correct, seconds=tally.measures.seconds)
+        facts = {
+            "threat": ThreatModel(norm=attack.threat_norm, epsilon=epsilon),
             "evidence": tally.evidence(),
-            "restarts": restarts,
-            **_steps(attack, epsilon),
+            "passes": tally.measures.passes,
+            "complete": complete,
+            "cascaded": self.spec.cascade,
+            "stages": tuple(now.stages) if len(now.stages) > 1 else (),
         }
-    )
-    return Outcome(result, correct, tally.kept)
+        result = result.model_copy(update=facts | _strength(attack, epsilon))
+        return Outcome(result, correct, tally.kept, tally.margin)
 
 
-def _batches(index: Tensor, size: int) -> Iterator[tuple[int, Tensor]]:
-    done = 0
-    for part in torch.split(index, size):
-        done += len(part)
-        yield done, part
+def _ball(attack: s.Attack) -> Ball:
+    return LINF if attack.threat_norm == "linf" else L2_BALL
 
 
-def _attack_batch(
-    model: CamClassifier,
-    images: Images,
-    attack: EvaluationAttack,
-    epsilon: float,
-    unit: Tensor,
-    index: Tensor,
-    tally: Tally,
-    first: bool,  # noqa: FBT001 - internal
-) -> None:
-    where = index.to(images.x.device)
-    x, y = to_unit(images.x[where]), images.y[where]
-    attempt = attack(model, x, y, epsilon, unit[index].to(x.device))
-    tally.note(index, x, attempt.x_adv, first=first)
-    tally.broken[index] = attempt.broken.cpu()
-    if first:
-        tally.zero_gradients += int(attempt.zero_gradient.sum())
+def within(threat: ThreatModel | None, epsilon: Fraction) -> bool:
+    """Whether every image an attack may make is one the threat model of ``epsilon`` allows."""
+    return threat is None or (threat.norm == "linf" and threat.epsilon <= epsilon)
 
 
-def _steps(attack: s.Attack, epsilon: Fraction) -> dict[str, object]:
-    if isinstance(attack, s.Fgsm):
-        return {"steps": 1, "step_size": epsilon}
-    size = epsilon / 4 if attack.step_size is None else attack.step_size
-    return {"steps": attack.steps, "step_size": size}
+def _strength(attack: s.Attack, epsilon: Fraction) -> dict[str, object]:
+    """Return steps, their size and restarts, as far as an attack has them."""
+    if isinstance(attack, a.Fgsm):
+        return {"steps": 1, "step_size": epsilon, "restarts": 1}
+    found: dict[str, object] = {"restarts": getattr(attack, "restarts", 1)}
+    if isinstance(attack, a.Square | a.Noise):
+        return found
+    found["steps"] = attack.steps
+    if isinstance(attack, a.Pgd | a.Cw | a.Mma | a.MultiTargeted | a.Adaptive):
+        found["step_size"] = attack.step_at(epsilon)
+    return found
 
 
 def _progress(detail: str, done: int, total: int, rate: float | None) -> Progress:
@@ -232,11 +278,18 @@ def unpack(outcomes: str, count: int) -> Tensor:
 
 
 def worst_case(outcomes: Mapping[str, Outcome], epsilon: Fraction) -> AttackResult:
-    """Return the exact union: an image stands if every outcome stands."""
-    correct = torch.stack([outcome.correct for outcome in outcomes.values()]).all(dim=0)
-    seconds = sum(outcome.result.seconds for outcome in outcomes.values())
+    """Return the exact union over the attacks inside the threat model: l-infinity, ``epsilon``.
+
+    An image stands if it stands under all of them. What ran at a larger radius, or in another norm,
+    says nothing here.
+    """
+    counted = [o for o in outcomes.values() if within(o.result.threat, epsilon)]
+    correct = torch.stack([outcome.correct for outcome in counted]).all(dim=0)
+    seconds = sum(outcome.result.seconds for outcome in counted)
     result = _result("worst-case", "union", correct, seconds=seconds)
-    return result.model_copy(update={"threat": ThreatModel(epsilon=epsilon)})
+    complete = all(outcome.result.complete for outcome in counted)
+    threat = ThreatModel(epsilon=epsilon)
+    return result.model_copy(update={"threat": threat, "complete": complete})
 
 
 def ids_sha256(images: Images) -> str:

@@ -26,11 +26,12 @@ from partcore.budgets import pixel_budget
 from partcore.cams import Combiner, Ensemble, read
 from partcore.data import Images, Split, fingerprint, load, to_unit
 from partcore.environment import Environment
-from partcore.evaluation import Outcome, evaluate
+from partcore.evaluation import evaluate
 from partcore.models import CamClassifier
 from partcore.models.classifier import parameter_count
 from partcore.modes import evaluating, frozen
 from partcore.randomness import generator
+from partcore.standing import Outcome
 from partcore.training import BEST, LAST, Trainer
 
 Spec = s.TrainSpec | s.EvaluateSpec | s.VisualiseSpec
@@ -65,7 +66,7 @@ def _train(
 ) -> Iterator[Event]:
     trainer = Trainer(spec, split, environment)
     yield Started(facts=facts(spec, split, trainer.model, environment))
-    if environment.resume:
+    if environment.resume and (environment.work / LAST).exists():
         trainer.resume(environment.work / LAST)
         yield Log(message=f"resumed at step {trainer.step} of {trainer.total_steps}")
     with environment.ranks.joined(environment.device):
@@ -185,6 +186,8 @@ def _judge(
 ) -> Generator[Event, None, Evaluation]:
     """Attack, keep evidence, check it by another path, audit."""
     test = split.test
+    if evaluated.images is not None:
+        test = test.take(torch.arange(min(evaluated.images, len(test))))
     images = test.to(environment.device)
     outcomes = yield from evaluate(
         subject.model, images, evaluated, seed=spec.seed, environment=environment
@@ -209,6 +212,7 @@ def _judge(
         yield Log(level="warning", message=f"the verdict is incomplete for want of {missing}")
     found = Evaluation(
         weights=subject.weights,
+        suite=evaluated.suite,
         averaged=subject.averaged,
         model_sha256=checkpoint.weights_sha256(subject.model.state_dict()),
         data_sha256=fingerprint(test),
@@ -226,6 +230,9 @@ def _keep_outcomes(
     outcomes: Mapping[str, Outcome], images: Images, environment: Environment
 ) -> Event:
     tensors = {label: outcome.correct.to(torch.uint8) for label, outcome in outcomes.items()}
+    for label, outcome in outcomes.items():
+        if outcome.margin is not None:
+            tensors[f"{label}/margin"] = outcome.margin
     tensors["sample_ids"] = images.ids.cpu()
     return _save_tensors("evaluation/outcomes.safetensors", "outcomes", tensors, environment)
 

@@ -240,11 +240,13 @@ class Supervisor(threading.Thread):
         try:
             last = self._fetch(self._id, "last", "checkpoints/last.safetensors")
             self._fetch(self._id, "best", "checkpoints/best.safetensors")
+            partial = self._fetch(self._id, "partial", "checkpoints/partial.safetensors")
         except (NotFound, CheckpointInvalid) as error:
             shutil.rmtree(self._work / "checkpoints", ignore_errors=True)
             self._recorder.lines([("warning", f"starting again from the beginning: {error}")])
             return None
-        return None if last is None else last.step
+        found = last or partial
+        return None if found is None else found.step
 
     def _fetch(self, run_id: str, role: str, name: str) -> ArtifactRow | None:
         """Copy a run's current checkpoint into the work folder, if there is one."""

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from partcore.attacks.project import LogitsOf, Loss, input_gradient, project_linf, step_linf
+from partcore.attacks.project import LINF, Ball, LogitsOf, Loss, input_gradient
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def at(selected: Tensor, epsilon: Tensor | float) -> Tensor | float:
     return epsilon
 
 
-def climb(
+def climb(  # noqa: PLR0913 - what a climb is
     loss_of: Callable[[Tensor], Loss],
     logits_of: LogitsOf,
     begin: Attempt,
@@ -53,8 +53,9 @@ def climb(
     *,
     step_size: float,
     num_steps: int,
+    ball: Ball = LINF,
 ) -> Attempt:
-    """Signed-gradient ascent on survivors; an image leaves at the first iterate that breaks it.
+    """Steepest ascent on survivors; an image leaves at the first iterate that breaks it.
 
     So the best iterate is kept (the last may be classified correctly again), and time falls with
     the number of survivors. ``loss_of`` gives the loss of a subset of the batch, by index.
@@ -70,23 +71,22 @@ def climb(
         fell = logits.argmax(dim=1) != y[alive]
         broken[alive[fell]] = True
         alive, gradient = alive[~fell], gradient[~fell]
-        x_adv[alive] = step_linf(
-            x_adv[alive], gradient, x[alive], at(alive, epsilon), step_size=step_size
-        )
+        further = ball.step(x_adv[alive], gradient, step_size)
+        x_adv[alive] = ball.project(further, x[alive], at(alive, epsilon))
     if alive.numel():
         with torch.no_grad():
             broken[alive] = logits_of(x_adv[alive]).argmax(dim=1) != y[alive]
     return Attempt(x_adv, broken, zero)
 
 
-def begin_at(x: Tensor, epsilon: Tensor | float, start: Tensor) -> Attempt:
-    """Return an attempt that stands at ``x + epsilon start`` and has broken nothing yet."""
+def begin_at(x: Tensor, epsilon: Tensor | float, start: Tensor, *, ball: Ball = LINF) -> Attempt:
+    """Return an attempt that stands at its noise and has broken nothing yet."""
     none = torch.zeros(x.shape[0], dtype=torch.bool, device=x.device)
-    return Attempt(project_linf(x + epsilon * start, x, epsilon), none, none)
+    return Attempt(ball.first(x, epsilon, start), none, none)
 
 
 def restart(attempt: Attempt, x: Tensor, epsilon: Tensor | float, start: Tensor) -> Attempt:
     """Return the attempt with its survivors put back to a fresh first point."""
-    again = project_linf(x + epsilon * start, x, epsilon)
+    again = LINF.first(x, epsilon, start)
     kept = attempt.broken[:, None, None, None]
     return replace(attempt, x_adv=torch.where(kept, attempt.x_adv, again))
