@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast demo up bench bench-core docs clean
+.PHONY: help install lock check format test test-fast demo up bench bench-core audit-selftest docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ bench: $(STAMP) ## print the figures that README quotes
 
 bench-core: $(STAMP) ## print the core's figures alone: cost of a step, fidelity of the maps, memory
 	$(BIN)/python -m benchmarks.core
+
+audit-selftest: $(STAMP) ## plant defects in networks, attacks and books; print which rule catches each
+	$(BIN)/python -m partcore.audit_selftest
 
 docs: $(STAMP) ## write docs/reference from the docstrings
 	$(BIN)/python docs/reference.py

@@ -9,6 +9,7 @@
     ├── Unauthenticated        no valid token
     ├── Conflict
     │   ├── IdempotencyMismatch
+    │   ├── Incomparable       two evaluations do not answer the same question
     │   ├── InvalidTransition
     │   └── VersionMismatch
     ├── Fenced                 a newer attempt owns the run; stop writing
@@ -89,6 +90,12 @@ class IdempotencyMismatch(Conflict):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"Idempotency-Key {key!r} was used before with a different body.")
+
+
+class Incomparable(Conflict):
+    """Two evaluations do not answer the same question; the message says why."""
+
+    code = "incomparable"
 
 
 class InvalidTransition(Conflict):

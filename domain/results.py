@@ -1,6 +1,7 @@
 """What an evaluation found, and what the audit thinks of it."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from domain.attacks import Norm
@@ -117,6 +118,28 @@ class AuditReport(Model):
     checks: tuple[AuditCheck, ...]
 
 
+class AuditFacts(Model):
+    """What the audit needs beside outcomes: of the run, and of the network by itself."""
+
+    dataset: str
+    model: str
+    extra_data: bool = False
+    trained_at: Radius | None = None
+    """Radius training attacked with; None for standard training or an unknown history."""
+    mask: Mapping[str, float] | None = None
+    """Last recorded mask and radius figures of a PART run whose mask is a soft one."""
+    epsilon_gap: float = 0.0
+    """epsilon_high - epsilon_low of that run."""
+    mismatches: int | None = None
+    """Kept adversarial images that the reloaded checkpoint classifies otherwise than recorded."""
+    logit_difference: float | None = None
+    """Largest relative difference of logits between passes and batch sizes."""
+    gives_probabilities: bool | None = None
+    """Whether all outputs lie in [0, 1] and sum to 1."""
+    seen_in_training: int | None = None
+    """Judged images that are, byte for byte, among the training images."""
+
+
 class Evaluation(Model):
     """Everything known of one evaluation."""
 
@@ -134,3 +157,5 @@ class Evaluation(Model):
     worst_case: AttackResult
     """Exact union over all attacks."""
     audit: AuditReport
+    facts: AuditFacts | None = None
+    """None for what was stored before facts were."""

@@ -7,7 +7,7 @@ evaluation goes on to the same outcomes.
 
 import base64
 import hashlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -34,6 +34,7 @@ from partcore.tally import Counted, Tally
 
 EVIDENCE_IMAGES = 64
 """How many images' adversarial twins are kept for an independent check."""
+StagesOf = Callable[[s.Attack, Setting], list[Stage]]
 SAVE_SECONDS = 30.0
 """How much work an interruption may cost."""
 
@@ -45,11 +46,13 @@ def evaluate(
     *,
     seed: int,
     environment: Environment,
+    stages_of: StagesOf = stages,
 ) -> Generator[Event, None, dict[str, Outcome]]:
     """Yield progress; return an Outcome for `clean` and each attack, by label, in order.
 
     images: in order of id; all of them are judged. With ``environment.resume`` it goes on from the
     partial evaluation in ``environment.work``, if that is of the same spec, weights and images.
+    stages_of: how an attack is made; the audit's self-test plants broken ones.
     """
     key = state.key(
         spec,
@@ -64,7 +67,7 @@ def evaluate(
         clean = yield from _clean(model, images, spec, environment)
         if len(found.outcomes) or found.under_way:
             yield Log(message=f"evaluation goes on after {len(found.outcomes)} attacks")
-        siege = _Siege(model, images, clean, spec, seed, environment, found)
+        siege = _Siege(model, images, clean, spec, seed, environment, found, stages_of)
         yield from siege.run()
     return {"clean": clean, **found.outcomes}
 
@@ -101,6 +104,7 @@ class _Siege:
     seed: int
     environment: Environment
     found: Standing
+    stages_of: StagesOf
     spent_passes: int = 0
     spent_seconds: float = 0.0
     saved_at: float = 0.0
@@ -119,7 +123,7 @@ class _Siege:
     def _attack(self, attack: s.Attack) -> Iterator[Event]:
         epsilon = self.spec.epsilon_of(attack)
         setting = Setting(self.model, epsilon, self._classes(), self.seed)
-        parts = stages(attack, setting)
+        parts = self.stages_of(attack, setting)
         if (now := self.found.under_way) is None:
             now = UnderWay(attack.label, self._fresh(attack))
             self.found.under_way = now

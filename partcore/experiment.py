@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from domain import spec as s
+from domain.audit import Record, audit, missing_attacks
 from domain.errors import CheckpointInvalid
 from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress, Started
-from domain.results import Evaluation
-from partcore import build, checkpoint, evaluation, figures
+from domain.results import AuditFacts, Evaluation
+from partcore import build, checkpoint, evaluation, figures, probes
 from partcore.attacks import InnerPgd
-from partcore.audit import Record, audit, missing_attacks
 from partcore.budgets import pixel_budget
 from partcore.cams import Combiner, Ensemble, read
 from partcore.data import Images, Split, fingerprint, load, to_unit
@@ -194,17 +194,23 @@ def _judge(
     )
     yield _keep_outcomes(outcomes, images, environment)
     yield _keep_evidence(outcomes, images, environment)
-    record = Record(
-        results={label: outcome.result for label, outcome in outcomes.items()},
-        correct={label: outcome.correct for label, outcome in outcomes.items()},
-        epsilon=evaluated.epsilon,
+    worst = evaluation.worst_case(outcomes, evaluated.epsilon)
+    facts = AuditFacts(
         dataset=spec.data.dataset,
         model=spec.model.name,
-        trained_adversarially_at=history.trained_at,
+        trained_at=history.trained_at,
         mask=history.mask,
         epsilon_gap=history.epsilon_gap,
         mismatches=_mismatches(outcomes, split, subject, spec, environment),
-        logit_difference=_logit_difference(subject.model, images),
+        logit_difference=probes.logit_difference(subject.model, images),
+        gives_probabilities=probes.gives_probabilities(subject.model, images),
+        seen_in_training=probes.seen_in_training(test, split.train, split.validation),
+    )
+    record = Record(
+        results={label: outcome.result for label, outcome in outcomes.items()},
+        epsilon=evaluated.epsilon,
+        worst_case=worst,
+        facts=facts,
     )
     report = audit(record)
     if report.verdict == "incomplete":
@@ -219,8 +225,9 @@ def _judge(
         sample_ids_sha256=evaluation.ids_sha256(test),
         n=len(test),
         results=tuple(outcome.result for outcome in outcomes.values()),
-        worst_case=evaluation.worst_case(outcomes, evaluated.epsilon),
+        worst_case=worst,
         audit=report,
+        facts=facts,
     )
     yield Evaluated(evaluation=found)
     return found
@@ -276,28 +283,7 @@ def _mismatches(
     tensors, _ = checkpoint.load(environment.work / "evaluation/evidence.safetensors")
     fresh = build.model(spec.model, split, seed=spec.seed)
     _load_into(fresh, subject.file)
-    kept = [label for label in outcomes if f"{label}/x_adv" in tensors]
-    if not kept:
-        return None
-    wrong = 0
-    with evaluating(fresh):
-        clean = evaluation.predict(fresh, tensors["x"]) == tensors["y"]
-        for label in kept:
-            again = evaluation.predict(fresh, tensors[f"{label}/x_adv"]) == tensors["y"]
-            recorded = outcomes[label].correct[: len(again)]
-            wrong += int(((again & clean) != recorded).sum())
-    return wrong
-
-
-@torch.no_grad()
-def _logit_difference(model: CamClassifier, images: Images) -> float:
-    """Return the largest relative difference of logits between one batch and single images."""
-    x = to_unit(images.x[:32])
-    with evaluating(model):
-        together = model(x)
-        apart = torch.cat([model(image[None]) for image in x])
-    scale = together.abs().amax().clamp(min=1e-12)
-    return float(((together - apart).abs().amax() / scale).item())
+    return probes.mismatches(outcomes, fresh, tensors)
 
 
 # -- what is kept -----------------------------------------------------------------------------

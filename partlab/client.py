@@ -20,7 +20,9 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
+from domain.compare import Comparison
 from domain.ids import ID_PATTERN
+from domain.results import AuditReport
 from domain.run_state import RunState
 from partlab import downloads
 from partlab.answers import (
@@ -284,6 +286,15 @@ class Client:
     def evaluations(self, run_id: str) -> tuple[EvaluationAnswer, ...]:
         """Return a run's evaluations with their audits."""
         return self._list(f"/runs/{_segment(run_id)}/evaluations", EvaluationAnswer)
+
+    def audits(self, run_id: str) -> tuple[AuditReport, ...]:
+        """Apply the lab's present rules to a run's evaluations, newest first."""
+        return self._transport.get(f"/runs/{_segment(run_id)}/audit", Items[AuditReport]).items
+
+    def compare(self, run_id: str, other_id: str, *, force: bool = False) -> Comparison:
+        """Pair two runs' newest evaluations, image by image. Raises Contradiction."""
+        path = f"/runs/{_segment(run_id)}/comparison/{_segment(other_id)}"
+        return self._transport.get(path, Comparison, force=force)
 
     def artifacts(self, run_id: str) -> tuple[Artifact, ...]:
         """Return a run's files."""

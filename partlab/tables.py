@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from domain.compare import Comparison
 from domain.results import AttackResult, AuditCheck, AuditReport, Evaluation
 from domain.run_state import RunState
 from domain.units import format_radius
@@ -242,6 +243,34 @@ def _failing(check: AuditCheck) -> Text:
         f" ({check.severity}): {check.detail}",
         f"; {check.advice}" if check.advice else "",
     )
+
+
+def checks(out: Console, report: AuditReport) -> RenderableType:
+    """Show every check of an audit with its figures."""
+    made = table(out, "check", "", "figures")
+    style = {"holds": "green", "fails": "bold red", "does-not-apply": "dim"}
+    for check in report.checks:
+        told = check.detail
+        if check.outcome == "fails":
+            told += f"\n{check.advice}"
+        made.add_row(check.name, Text(check.outcome, style=style[check.outcome]), Text(told))
+    return Group(made, "", audit(report))
+
+
+def comparison(out: Console, found: Comparison) -> RenderableType:
+    """Show what differs between two runs, and whether it could be luck."""
+    heads = ("attack", "here", "there", "difference", "95 % interval", "only here", "only there")
+    made = table(out, *heads, "p", right=("here", "there", "difference", "p"))
+    for d in found.differences:
+        low, high = 100 * d.interval.low, 100 * d.interval.high
+        luck = "dim" if d.interval.low <= 0 <= d.interval.high else "bold"
+        made.add_row(
+            *(d.label, figures.percent(d.accuracy), figures.percent(d.other_accuracy)),
+            Text(f"{100 * d.difference:+.1f}", style=luck),
+            f"{low:+.1f} to {high:+.1f}",
+            *(str(d.only_here), str(d.only_there), f"{d.p_value:.2g}"),
+        )
+    return made
 
 
 def evaluations(out: Console, found: Sequence[EvaluationAnswer]) -> RenderableType:

@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from domain.errors import FieldError
-from partlab.answers import Answer
 from partlab.errors import ClientError, NotALab, Overloaded, Unreachable, UsageError, refusal
 
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=BaseModel)
 
 PREFIX = "/api/v1"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection
 
 from api.downloads import download
 from api.lab import TheLab
@@ -16,6 +17,10 @@ from api.models import (
     items,
 )
 from api.routes import PREFIX, RunId
+from domain.audit import audit_again
+from domain.compare import Comparison, compare
+from domain.errors import NotFound
+from domain.results import AuditReport, Evaluation
 from store import artifacts, evaluations, logs, metrics, runs
 
 router = APIRouter(prefix=f"{PREFIX}/runs/{{run_id}}", tags=["results"])
@@ -90,3 +95,39 @@ def list_evaluations(run_id: RunId, lab: TheLab) -> object:
     with lab.reading() as connection:
         runs.version(connection, run_id)
         return items(evaluations.listing(connection, run_id))
+
+
+@router.get("/audit", response_model=Items[AuditReport])
+def audit_run(run_id: RunId, lab: TheLab) -> object:
+    """Apply today's rules to a run's stored evaluations, newest first."""
+    with lab.reading() as connection:
+        runs.version(connection, run_id)
+        rows = evaluations.listing(connection, run_id)
+    return items([audit_again(Evaluation.model_validate(row.record)) for row in rows])
+
+
+@router.get("/comparison/{other_id}")
+def compare_runs(
+    run_id: RunId,
+    other_id: RunId,
+    lab: TheLab,
+    *,
+    force: Annotated[
+        bool, Query(description="Compare different threat models, with a warning.")
+    ] = False,
+) -> Comparison:
+    """Pair a run's newest evaluation with another's, image by image.
+
+    409 `incomparable` where they judged other images, or under other threat models.
+    """
+    with lab.reading() as connection:
+        here, there = (_newest(connection, one) for one in (run_id, other_id))
+    return compare(here, there, force=force)
+
+
+def _newest(connection: Connection, run_id: str) -> Evaluation:
+    runs.version(connection, run_id)
+    rows = evaluations.listing(connection, run_id)
+    if not rows:
+        raise NotFound("evaluation of run", run_id)
+    return Evaluation.model_validate(rows[0].record)

@@ -316,6 +316,9 @@ def evaluate(
     run: RunName,
     *,
     settings: Settings = None,
+    suite: Annotated[
+        str | None, typer.Option(help="`quick`, `report`, `standard` or `paper`.")
+    ] = None,
     weights: Annotated[str, typer.Option(help="`best` or `last`.")] = "best",
     follow: Follow = False,
     as_json: Json = False,
@@ -323,7 +326,10 @@ def evaluate(
     """Attack the checkpoint of a finished run again, with other attacks or another radius."""
     with lab() as client:
         source = {"run": client.resolve(run), "weights": weights}
-        body = specfile.apply_settings({"kind": "evaluate", "source": source}, settings or [])
+        body: dict[str, Any] = {"kind": "evaluate", "source": source}
+        if suite is not None:
+            body["evaluation"] = {"suite": suite}
+        body = specfile.apply_settings(body, settings or [])
         _submit(client, body, follow=follow, as_json=as_json)
 
 

@@ -17,11 +17,13 @@ from sqlalchemy import Engine
 
 from api.app import create_app
 from api.settings import ApiSettings
+from domain.bitmap import Bitmap
 from domain.presets import expand
 from domain.results import (
     AttackEvidence,
     AttackResult,
     AuditCheck,
+    AuditFacts,
     AuditReport,
     Evaluation,
     ThreatModel,
@@ -192,7 +194,7 @@ def attack(label: str, correct: int, n: int = 360, **how: Any) -> AttackResult:
         accuracy=correct / n,
         interval=wilson_interval(correct, n),
         seconds=1.5,
-        outcomes="AAAA",
+        outcomes=Bitmap.of(i < correct for i in range(n)).encode(),
         evidence=None if clean else evidence,
         **how,
     )
@@ -240,6 +242,21 @@ def evaluation(verdict: str = "sound", *, fails: bool = False) -> Evaluation:
         worst_case=attack("worst-case", 214),
         audit=AuditReport(verdict=verdict, checks=tuple(checks)),  # type: ignore[arg-type]
     )
+
+
+def judged(correct: int = 219, *, epsilon: str = "51/255") -> Evaluation:
+    """An evaluation that the present rules can be applied to again."""
+    threat = ThreatModel(epsilon=epsilon)  # type: ignore[arg-type]
+    found = evaluation()
+    results = [
+        attack("clean", 347),
+        attack("pgd-20", correct + 6, steps=20).model_copy(update={"threat": threat}),
+        attack("cw-20", correct, steps=20).model_copy(update={"threat": threat}),
+    ]
+    worst = attack("worst-case", correct).model_copy(update={"threat": threat})
+    facts = AuditFacts(dataset="digits", model="small-cnn", seen_in_training=0, mismatches=0)
+    changed = {"results": tuple(results), "worst_case": worst, "facts": facts}
+    return found.model_copy(update=changed)
 
 
 def events(response: httpx.Response) -> Iterator[tuple[str, str, Any]]:

@@ -8,7 +8,7 @@ from api.downloads import byte_range
 from api.problems import RangeUnsatisfiable
 from store import runs
 from store.engine import writing
-from tests.api.lab import evaluation
+from tests.api.lab import evaluation, judged
 from tests.api.test_submission import refused
 
 CONTENT = bytes(range(256)) * 40
@@ -182,3 +182,44 @@ def test_an_evaluation_comes_with_every_attack_and_check(lab, run):
     assert [r["label"] for r in record["results"]][:2] == ["clean", "fgsm"]
     assert record["worst_case"]["interval"]["low"] < record["worst_case"]["accuracy"]
     assert {check["outcome"] for check in record["audit"]["checks"]} == {"holds", "does-not-apply"}
+
+
+def test_an_evaluation_is_audited_again_by_todays_rules(lab):
+    run = lab.start()
+    path = f"/api/v1/runs/{run.id}/audit"
+    assert lab.client().get(path).json()["items"] == []
+    lab.evaluate(run, judged())
+    (report,) = lab.client().get(path).json()["items"]
+    assert report["verdict"] == "sound"
+    outcomes = {check["name"]: check["outcome"] for check in report["checks"]}
+    assert outcomes["union-exact"] == outcomes["held-out"] == "holds"
+    assert outcomes["deterministic"] == "does-not-apply"
+    lab.evaluate(run, evaluation("suspicious", fails=True))  # stored before facts were
+    (report,) = lab.client().get(path).json()["items"]
+    assert report["verdict"] == "suspicious"
+    refused(lab.client().get("/api/v1/runs/000000000000000000/audit"), 404, "not-found")
+
+
+def test_two_runs_are_paired_image_by_image(lab):
+    one, other, without = lab.start(), lab.start(), lab.start()
+    lab.evaluate(one, judged(219))
+    lab.evaluate(other, judged(190))
+    path = f"/api/v1/runs/{one.id}/comparison"
+    told = lab.client().get(f"{path}/{other.id}").json()
+    found = {d["label"]: d for d in told["differences"]}
+    assert found["worst-case"]["only_here"] == 29
+    assert found["worst-case"]["only_there"] == 0
+    assert found["worst-case"]["interval"]["low"] > 0
+    assert found["clean"]["difference"] == 0
+    assert told["warnings"] == []
+    refused(lab.client().get(f"{path}/{without.id}"), 404, "not-found")
+
+
+def test_other_threat_models_are_compared_only_by_force(lab):
+    one, other = lab.start(), lab.start()
+    lab.evaluate(one, judged(epsilon="8/255"))
+    lab.evaluate(other, judged(epsilon="0.031"))
+    path = f"/api/v1/runs/{one.id}/comparison/{other.id}"
+    refused(lab.client().get(path), 409, "incomparable")
+    told = lab.client().get(path, params={"force": "true"}).json()
+    assert "linf 8/255 and linf 31/1000" in told["warnings"][0]

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from domain import spec as s
+from domain.bitmap import Bitmap
 from domain.events import Progress
 from partcore.data.images import Images, numbered
 from partcore.environment import Environment
-from partcore.evaluation import evaluate, unpack, worst_case
+from partcore.evaluation import evaluate, pack, unpack, worst_case
 from partcore.standing import Outcome
 from tests.partcore.robust import digits, network
 
@@ -244,3 +245,10 @@ def test_autoattack_killed_at_five_random_moments_gives_the_same_outcomes(tmp_pa
     assert len(resumed[label].result.stages) == 20
     assert whole[label].result.stages == resumed[label].result.stages
     assert 0 < int(whole[label].correct.sum()) < 60
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 360])
+def test_outcomes_survive_packing_and_are_the_domains_bitmaps(count):
+    correct = torch.rand(count) > 0.5
+    assert torch.equal(unpack(pack(correct), count), correct)
+    assert Bitmap.of(correct.tolist()).encode() == pack(correct)

@@ -15,7 +15,7 @@ from partlab.client import Client
 from store import queue
 from store.engine import database_now, writing
 from store.rows import SlotSpec
-from tests.api.lab import DIGITS, LEASE, LiveLab, evaluation
+from tests.api.lab import DIGITS, LEASE, LiveLab, evaluation, judged
 
 ESCAPE = "\x1b"
 SPEC = ["--preset", "part++", "--set", "data.dataset=digits"]
@@ -289,6 +289,53 @@ def test_evaluate_queues_an_evaluation_of_a_checkpoint(finished, part):
     assert missing.status == 2
     assert "source.run" in missing.err
     assert "no 'best' checkpoint" in missing.err
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_suite_is_written_out_in_the_spec(finished, part):
+    run = json.loads(
+        part("evaluate", finished.id, "--weights", "last", "--suite", "report", "--json").out
+    )
+    assert run["spec"]["evaluation"]["suite"] == "report"
+    assert [a["kind"] for a in run["spec"]["evaluation"]["attacks"]][-2:] == ["mma", "autoattack"]
+    wrong = part("evaluate", finished.id, "--weights", "last", "--suite", "best")
+    assert wrong.status == 2
+    assert "'best' is no suite; allowed: quick, report" in wrong.err
+
+
+def test_evaluations_are_audited_compared_and_put_into_tables(ada, part):
+    here, there, empty = ada.start(), ada.start(), ada.start()
+    ada.evaluate(here, judged(219))
+    ada.evaluate(there, judged(190, epsilon="0.031"))
+    said = part("audit", here.id)
+    assert said.status == 0
+    assert "union-exact" in said.out
+    assert "does-not-apply" in said.out
+    assert json.loads(part("audit", here.id, "--json").out)["verdict"] == "sound"
+    refused = part("compare", here.id, there.id)
+    assert refused.status == 1
+    assert "the threat models differ" in refused.err
+    said = part("compare", here.id, there.id, "--force")
+    assert "forced: " in said.out
+    assert "+8.1" in said.out
+    forced = json.loads(part("compare", here.id, there.id, "--force", "--json").out)
+    assert forced["differences"][-1]["only_here"] == 29
+    assert "| 60.83 [" in part("table", here.id, there.id).out
+    assert part("table", here.id, "--format", "csv").out.count("\n") == 5
+    assert r"\begin{tabular}" in part("table", here.id, "--format", "latex").out
+    assert json.loads(part("table", here.id, "--format", "json").out)[0]["run"] == here.id
+    for command in ("audit", "table"):
+        missing = part(command, empty.id)
+        assert missing.status == 2
+        assert "has no evaluation" in missing.err
+
+
+def test_an_unsound_evaluation_is_exit_status_one(ada, part):
+    run = ada.start()
+    ada.evaluate(run, evaluation("suspicious", fails=True))
+    said = part("audit", run.id)
+    assert said.status == 1
+    assert "lower tau, or use the centred sigmoid" in said.out
 
 
 def test_visualise_draws_and_fetches_the_picture(ada, part, tmp_path, monkeypatch):
