@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> None:
     bench = _bench(found)
     step.report(bench, rounds=chosen.rounds)
     rivals.report_naive(bench, rounds=chosen.rounds)
-    rivals.report_others(bench, rounds=max(1, chosen.rounds // 2), small=4, small_rounds=1)
+    rivals.report_others(bench, rounds=max(1, chosen.rounds // 2), small=16, small_rounds=1)
     memory.report()
 
 
