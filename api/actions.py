@@ -12,9 +12,9 @@ from api.auth import require_own
 from api.lab import Lab
 from domain.errors import FieldError, NotFound, SpecInvalid, VersionMismatch
 from domain.ids import ID_PATTERN
-from domain.presets import expand, source_run
+from domain.presets import Uploaded, expand, source_id
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
-from store import artifacts, runs
+from store import artifacts, checkpoints, runs
 from store.engine import database_now
 from store.rows import RunRow, User
 
@@ -22,14 +22,27 @@ from store.rows import RunRow, User
 def expanded(
     connection: Connection, raw: Mapping[str, Any]
 ) -> TrainSpec | EvaluateSpec | VisualiseSpec:
-    """Complete and validate a submission, reading the run it starts from, if any.
+    """Complete and validate a submission, reading what it starts from, if anything.
 
     Raises SpecInvalid.
     """
-    source_id = source_run(raw)
-    if raw.get("kind", "train") == "train" or source_id is None:
+    if raw.get("kind", "train") == "train":
         return expand(raw)
-    return expand(raw, source=_source(connection, source_id, raw["source"].get("weights", "best")))
+    if (run_id := source_id(raw, "run")) is not None:
+        weights = raw["source"].get("weights", "best")
+        return expand(raw, source=_source(connection, run_id, weights))
+    if (checkpoint_id := source_id(raw, "checkpoint")) is not None:
+        return expand(raw, source=_uploaded(connection, checkpoint_id))
+    return expand(raw)
+
+
+def _uploaded(connection: Connection, checkpoint_id: str) -> Uploaded:
+    """Return what an uploaded checkpoint is. Raises SpecInvalid when there is none."""
+    try:
+        row = checkpoints.get(connection, _checked("checkpoint", checkpoint_id))
+    except NotFound as error:
+        raise SpecInvalid([FieldError("/source/checkpoint", str(error))]) from None
+    return Uploaded(row.model, row.channels, row.classes)
 
 
 def _source(connection: Connection, run_id: str, weights: object) -> TrainSpec:
@@ -49,10 +62,15 @@ def _source(connection: Connection, run_id: str, weights: object) -> TrainSpec:
 
 def find(connection: Connection, run_id: str) -> RunRow:
     """Return a run by whatever text somebody gave as its id. Raises NotFound."""
+    return runs.get(connection, _checked("run", run_id))
+
+
+def _checked(what: str, identifier: str) -> str:
+    """Return an id that is one. Raises NotFound."""
     # PostgreSQL refuses a NUL inside a text with an error of its own: ids are checked first.
-    if not re.fullmatch(ID_PATTERN, run_id):
-        raise NotFound("run", run_id)
-    return runs.get(connection, run_id)
+    if not re.fullmatch(ID_PATTERN, identifier):
+        raise NotFound(what, identifier)
+    return identifier
 
 
 def _wrong_source(detail: str) -> SpecInvalid:

@@ -17,7 +17,7 @@ from api.auth import Authentication
 from api.edge import Edge
 from api.lab import open_lab
 from api.models import Problem
-from api.routes import PREFIX, administration, results, runs, service
+from api.routes import PREFIX, administration, checkpoints, results, runs, service
 from api.settings import ApiSettings
 
 DESCRIPTION = """Robust image classifiers on a shared queue, and numbers that survive review.
@@ -71,7 +71,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     )
     app.state.lab = open_lab(settings)
     problems.install(app)
-    for module in (runs, results, service, administration):
+    for module in (runs, results, checkpoints, service, administration):
         app.include_router(module.router, responses=REFUSED, dependencies=[Security(BEARER)])
     app.include_router(service.health)
     app.include_router(pages.router)
@@ -79,6 +79,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     # The last added is the outermost.
     app.add_middleware(Authentication, lab=app.state.lab)
     app.add_middleware(
-        Edge, allowed_hosts=settings.allowed_hosts, max_body_bytes=settings.max_body_bytes
+        Edge,
+        allowed_hosts=settings.allowed_hosts,
+        max_body_bytes=settings.max_body_bytes,
+        uploads={checkpoints.PATH: settings.max_upload_bytes},
     )
     return app

@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -30,12 +30,24 @@ SAFE_HEADERS = {
 
 
 class Edge:
-    """Wraps the whole application; every answer leaves through it."""
+    """Wraps the whole application; every answer leaves through it.
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: Sequence[str], max_body_bytes: int) -> None:
+    uploads: how many bytes may be posted to some paths; those bodies are not read here but passed
+    on as they come.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        allowed_hosts: Sequence[str],
+        max_body_bytes: int,
+        uploads: Mapping[str, int],
+    ) -> None:
         self._app = app
         self._hosts = {host.lower() for host in allowed_hosts}
         self._max_body = max_body_bytes
+        self._uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -58,11 +70,20 @@ class Edge:
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             self._check_host(scope)
-            body = await self._body(scope, receive)
+            channel = await self._channel(scope, receive)
         except RequestRefused as refusal:
             await from_error(refusal)(scope, receive, answer.send)
             return
-        await self._app(scope, _replay(body, receive), answer.send)
+        await self._app(scope, channel, answer.send)
+
+    async def _channel(self, scope: Scope, receive: Receive) -> Receive:
+        """Return where the application hears the body. Raises BodyTooLarge."""
+        limit = self._uploads.get(scope["path"]) if scope["method"] == "POST" else None
+        if limit is None:
+            _check_length(scope, self._max_body)
+            return _replay(await self._body(scope, receive), receive)
+        _check_length(scope, limit)
+        return _counted(receive, limit)
 
     def _check_host(self, scope: Scope) -> None:
         """Refuse foreign names: a page of another site may have its name resolve to this host."""
@@ -73,10 +94,6 @@ class Edge:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Read the whole body, which is short by rule. Raises BodyTooLarge."""
-        refusal = BodyTooLarge(f"The body may have {self._max_body} bytes at most.")
-        told = Headers(scope=scope).get("content-length", "0")
-        if told.isdecimal() and int(told) > self._max_body:
-            raise refusal
         body = bytearray()
         more = scope["method"] not in {"GET", "HEAD"}
         while more:
@@ -85,9 +102,35 @@ class Edge:
                 raise ClientDisconnect
             body += message.get("body", b"")
             if len(body) > self._max_body:
-                raise refusal
+                raise _too_large(self._max_body)
             more = message.get("more_body", False)
         return bytes(body)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body may have {limit:,} bytes at most.")
+
+
+def _check_length(scope: Scope, limit: int) -> None:
+    """Refuse a body by the length it is said to have. Raises BodyTooLarge."""
+    told = Headers(scope=scope).get("content-length", "0")
+    if told.isdecimal() and int(told) > limit:
+        raise _too_large(limit)
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """Return a channel that raises BodyTooLarge after ``limit`` bytes of body."""
+    heard = 0
+
+    async def counted() -> Message:
+        nonlocal heard
+        message = await receive()
+        heard += len(message.get("body", b""))
+        if heard > limit:
+            raise _too_large(limit)
+        return message
+
+    return counted
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -144,6 +144,21 @@ class History(Answer):
     series: Mapping[str, Points]
 
 
+class Checkpoint(Answer):
+    """Uploaded weights; name its `id` as `source.checkpoint` of a run."""
+
+    id: str
+    owner: str
+    name: str | None
+    model: str = Field(examples=["resnet18"])
+    channels: int
+    """Of the images it takes."""
+    classes: int
+    sha256: str
+    size: int
+    created_at: datetime
+
+
 class Artifact(Answer):
     """A stored file; its bytes are at `…/artifacts/{id}/content`."""
 

@@ -69,6 +69,8 @@ class RangeUnsatisfiable(RequestRefused):
 STATUS: Mapping[type[LabError], int] = {
     errors.NotFound: 404,
     errors.SpecInvalid: 422,
+    errors.CheckpointRefused: 422,
+    errors.DiskFull: 507,
     errors.IdempotencyMismatch: 422,
     errors.Unauthenticated: 401,
     errors.NotPermitted: 403,
@@ -121,7 +123,7 @@ def from_error(error: LabError) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="PART Lab"'
     if isinstance(error, RangeUnsatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("unlisted error", exc_info=error)
         return internal()
     fields = error.errors if isinstance(error, SpecInvalid) else ()

@@ -17,7 +17,9 @@ class ApiSettings(StoreSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("localhost", "127.0.0.1", "[::1]")
     """Host names the API answers to, comma-separated; `*` for any."""
     max_body_bytes: int = Field(default=1_048_576, ge=1024)
-    """Longest request body that is read."""
+    """Longest request body that is read, uploads aside."""
+    max_upload_bytes: int = Field(default=1 << 30, ge=1024)
+    """Largest file of weights that is taken."""
     request_threads: int = Field(default=4, ge=1, le=64)
     """Requests that are worked on at once; each may hold one database connection."""
     watch_seconds: float = Field(default=0.5, gt=0, le=60)

@@ -5,6 +5,7 @@
     LabError
     ├── NotFound
     ├── SpecInvalid            the spec says something that cannot be
+    ├── CheckpointRefused      an uploaded file is not what it should be
     ├── NotPermitted           a known user who may not do this
     ├── Unauthenticated        no valid token
     ├── Conflict
@@ -62,6 +63,12 @@ class SpecInvalid(LabError):
     def __init__(self, errors: Sequence[FieldError]) -> None:
         self.errors = tuple(errors)
         super().__init__("; ".join(f"{e.pointer or '/'}: {e.detail}" for e in self.errors))
+
+
+class CheckpointRefused(LabError):
+    """An uploaded file is no safetensors file, or not of the network it is said to be."""
+
+    code = "checkpoint-refused"
 
 
 class Unauthenticated(LabError):

@@ -5,13 +5,14 @@ the preset's. What comes out names every value that decides a number.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from domain import recipes
 from domain.attacks import SUITES, suite
-from domain.catalog import DATASETS, MODELS
+from domain.catalog import DATASETS, MODELS, DatasetFacts
 from domain.errors import FieldError, SpecInvalid
 from domain.recipes import PRESETS
 from domain.scheduled import CONSTANT, RAMP
@@ -28,20 +29,29 @@ _TYPES: Mapping[str, type[TrainSpec | EvaluateSpec | VisualiseSpec]] = {
 RUN_SPEC: TypeAdapter[TrainSpec | EvaluateSpec | VisualiseSpec] = TypeAdapter(RunSpec)
 
 
-def source_run(raw: Mapping[str, Any]) -> str | None:
-    """The id of the run an `evaluate` or `visualise` submission starts from, if it names one."""
-    source = raw.get("source")
-    run = source.get("run") if isinstance(source, Mapping) else None
-    return run if isinstance(run, str) else None
+@dataclass(frozen=True)
+class Uploaded:
+    """What is known of weights that nobody here trained."""
+
+    model: str
+    channels: int
+    classes: int
+
+
+def source_id(raw: Mapping[str, Any], field: Literal["run", "checkpoint"]) -> str | None:
+    """The id of what an `evaluate` or `visualise` submission starts from, if it names one."""
+    found = _given(raw, "source").get(field)
+    return found if isinstance(found, str) else None
 
 
 def expand(
-    raw: Mapping[str, Any], *, source: TrainSpec | None = None
+    raw: Mapping[str, Any], *, source: TrainSpec | Uploaded | None = None
 ) -> TrainSpec | EvaluateSpec | VisualiseSpec:
     """Complete a submission and validate it.
 
     raw: the JSON object a person sent. ``kind`` defaults to ``train``.
-    source: spec of the run named by :func:`source_run`, for `evaluate` and `visualise`.
+    source: for `evaluate` and `visualise`: the spec of the run, or the facts of the uploaded
+    checkpoint, that :func:`source_id` names.
 
     Raises SpecInvalid naming each wrong field by JSON pointer and what is allowed there.
     """
@@ -52,7 +62,7 @@ def expand(
     if spec_type is TrainSpec:
         whole = _merge(_training_defaults(raw), raw)
     else:
-        whole = _merge(_source_defaults(kind, source), raw)
+        whole = _merge(_source_defaults(kind, source, raw), raw)
     _write_out_suite(whole, _given(raw, "evaluation"))
     try:
         spec = spec_type.model_validate({**whole, "kind": kind})
@@ -95,16 +105,31 @@ def _class_count(data: object) -> int:
 
 
 def _stay_with_source(
-    spec: TrainSpec | EvaluateSpec | VisualiseSpec, source: TrainSpec | None
+    spec: TrainSpec | EvaluateSpec | VisualiseSpec, source: TrainSpec | Uploaded | None
 ) -> None:
     """Refuse another dataset or model than the checkpoint was trained for."""
     if isinstance(spec, TrainSpec) or source is None:
+        return
+    if isinstance(source, Uploaded):
+        _stay_with_upload(spec, source)
         return
     if spec.model != source.model:
         raise _wrong("/model", f"the checkpoint is a {source.model.name}; leave `model` out")
     subset = {"test_limit": source.data.test_limit}
     if spec.data.model_copy(update=subset) != source.data:
         raise _wrong("/data", "only `test_limit` may differ from the run that trained the weights")
+
+
+def _stay_with_upload(spec: EvaluateSpec | VisualiseSpec, source: Uploaded) -> None:
+    if spec.model.name != source.model:
+        raise _wrong("/model", f"the checkpoint is a {source.model}; leave `model` out")
+    channels = DATASETS[spec.data.dataset].channels
+    if (channels, spec.data.num_classes) != (source.channels, source.classes):
+        raise _wrong(
+            "/data",
+            f"has {channels} channels and {spec.data.num_classes} classes; the checkpoint is for "
+            f"{source.channels} and {source.classes}",
+        )
 
 
 def field_errors(error: ValidationError, body: object) -> list[FieldError]:
@@ -167,12 +192,7 @@ def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
     preset = raw.get("preset")
     if preset is not None and preset not in PRESETS:
         raise _wrong("/preset", f"{preset!r} is no preset; allowed: {', '.join(PRESETS)}")
-    dataset = _given(raw, "data").get("dataset")
-    facts = DATASETS.get(dataset) if isinstance(dataset, str) else None  # type: ignore[call-overload]
-    if facts is None:
-        allowed = ", ".join(DATASETS)
-        raise _wrong("/data/dataset", f"{dataset!r} is no dataset; allowed: {allowed}")
-    epochs = _given_epochs(raw)
+    facts, epochs = _dataset(raw), _given_epochs(raw)
     defaults: dict[str, Any] = {
         "data": {"pad": facts.pad, "flip": facts.flip},
         "model": {"name": "small-cnn"},
@@ -192,6 +212,17 @@ def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
     return defaults
 
 
+def _dataset(raw: Mapping[str, Any]) -> DatasetFacts:
+    """Return the facts of the dataset a submission names. Raises SpecInvalid."""
+    name = _given(raw, "data").get("dataset")
+    facts = DATASETS.get(name) if isinstance(name, str) else None  # type: ignore[call-overload]
+    if facts is None:
+        allowed = ", ".join(DATASETS)
+        raise _wrong("/data/dataset", f"{name!r} is no dataset; allowed: {allowed}")
+    found: DatasetFacts = facts
+    return found
+
+
 def _given(raw: Mapping[str, Any], part: str) -> Mapping[str, Any]:
     """A part of a submission, empty if it is none or no object."""
     found = raw.get(part)
@@ -209,28 +240,45 @@ def _learning_rate(raw: Mapping[str, Any]) -> dict[str, float]:
     return {} if facts is None else {"learning_rate": facts.default_learning_rate}
 
 
-def _source_defaults(kind: str, source: TrainSpec | None) -> dict[str, Any]:
+def _source_defaults(
+    kind: str, source: TrainSpec | Uploaded | None, raw: Mapping[str, Any]
+) -> dict[str, Any]:
     if source is None:
         raise _wrong(
-            "/source/run", f"`{kind}` needs the id of a training run that has a checkpoint"
+            "/source/run",
+            f"`{kind}` needs the id of a training run that has a checkpoint, or `checkpoint`: the "
+            "id of an uploaded one",
         )
+    if isinstance(source, Uploaded):
+        return _upload_defaults(kind, source, raw)
     given = source.model_dump(mode="json")
-    shared: dict[str, Any] = {
-        "data": given["data"],
-        "model": given["model"],
-        "experiment": given["experiment"],
-        "seed": given["seed"],
-        "resources": given["resources"],
-    }
+    shared = {name: given[name] for name in ("data", "model", "experiment", "seed", "resources")}
     if kind == "evaluate":
         return {**shared, "evaluation": given["evaluation"]}
     method = source.method
-    if not isinstance(method, Part):
-        facts = DATASETS[source.data.dataset]
-        method = Part.model_validate(recipes.method("part++", facts, 0))
+    own = method if isinstance(method, Part) else _usual_method(DATASETS[source.data.dataset])
+    return {**shared, **_drawn(own)}
+
+
+def _upload_defaults(kind: str, source: Uploaded, raw: Mapping[str, Any]) -> dict[str, Any]:
+    facts = _dataset(raw)
+    shared = {
+        "data": {"pad": facts.pad, "flip": facts.flip, "validation_fraction": 0},
+        "model": {"name": source.model},
+    }
+    if kind == "evaluate":
+        return {**shared, "evaluation": {"epsilon": format_radius(facts.epsilon)}}
+    return {**shared, **_drawn(_usual_method(facts))}
+
+
+def _usual_method(facts: DatasetFacts) -> Part:
+    return Part.model_validate(recipes.method("part++", facts, 0))
+
+
+def _drawn(method: Part) -> dict[str, Any]:
+    """Return what a picture shows of a method."""
     low, high = method.final_radii()
     return {
-        **shared,
         "cam": method.cam.model_dump(mode="json"),
         "mask": method.mask.model_dump(mode="json"),
         "epsilon_high": format_radius(high),

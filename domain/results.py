@@ -143,7 +143,7 @@ class AuditFacts(Model):
 class Evaluation(Model):
     """Everything known of one evaluation."""
 
-    weights: Literal["best", "last"]
+    weights: Literal["best", "last", "uploaded"]
     suite: str | None = None
     """The suite that was run, if one was named."""
     averaged: bool

@@ -718,16 +718,30 @@ class TrainSpec(_Common):
 
 
 class Source(SpecModel):
-    """A checkpoint of a finished run."""
+    """Weights: of a finished run, or uploaded."""
 
-    run: Annotated[str, StringConstraints(pattern=ID_PATTERN)]
-    """Id of the run that trained it."""
+    run: Annotated[str, StringConstraints(pattern=ID_PATTERN)] | None = None
+    """Id of the run that trained them."""
     weights: Weights = "best"
-    """`best` or `last`."""
+    """Of a run: `best` or `last`."""
+    checkpoint: Annotated[str, StringConstraints(pattern=ID_PATTERN)] | None = None
+    """Id of an uploaded file, instead of a run."""
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.run is None) == (self.checkpoint is None):
+            raise misfit("run", "give one of `run` and `checkpoint`")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What to call it in a message."""
+        return f"run {self.run}" if self.run else f"checkpoint {self.checkpoint}"
 
 
 class EvaluateSpec(_Common):
-    """Attack a checkpoint of a finished run. `data` and `model` are filled in from that run."""
+    """Attack weights. `data` and `model` are filled in from the run that trained them; with an
+    uploaded checkpoint, name the `data`."""
 
     kind: Literal["evaluate"] = "evaluate"
     source: Source
@@ -740,7 +754,7 @@ class EvaluateSpec(_Common):
 
 
 class VisualiseSpec(_Common):
-    """Draw the maps, masks and budgets of a finished run's checkpoint."""
+    """Draw the maps, masks and budgets of weights."""
 
     kind: Literal["visualise"] = "visualise"
     source: Source

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from domain.errors import CheckpointInvalid, DiskFull
 
+MODEL = "model"
+"""Prefix of a network's own tensors."""
 _KEY = "partlab"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -70,15 +72,29 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any])
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what :func:`save` wrote. Raises CheckpointInvalid on anything else."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointInvalid(f"{path.name} is no readable checkpoint: {error}") from error
+    tensors, header = read(path)
     if _KEY not in header:
         raise CheckpointInvalid(f"{path.name} was not written by this lab")
     return tensors, json.loads(header[_KEY])
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read a network's state out of any safetensors file, ours or a plain one; no metadata.
+
+    Raises CheckpointInvalid when it cannot be read.
+    """
+    tensors, _ = read(path)
+    return under(tensors, MODEL) or tensors
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read any safetensors file: tensors and header texts. Raises CheckpointInvalid."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointInvalid(f"{path.name} is no readable checkpoint: {error}") from error
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

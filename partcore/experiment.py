@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import assert_never
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ class Subject:
 
     model: CamClassifier
     file: Path
-    weights: s.Weights
+    weights: s.Weights | Literal["uploaded"]
     averaged: bool
 
 
@@ -138,18 +138,19 @@ def _from_source(
     spec: s.EvaluateSpec | s.VisualiseSpec, split: Split, environment: Environment
 ) -> Subject:
     if environment.source_checkpoint is None:
-        raise CheckpointInvalid(f"there is no checkpoint of run {spec.source.run}")
+        raise CheckpointInvalid(f"there are no weights of {spec.source.title}")
+    file = environment.source_checkpoint
     model = build.model(spec.model, split, seed=spec.seed).to(environment.device)
-    metadata = _load_into(model, environment.source_checkpoint)
-    best = metadata.get("best") or {}
+    _load_into(model, file)
+    if spec.source.checkpoint is not None:  # what its header says is a stranger's word
+        return Subject(model, file, "uploaded", averaged=False)
+    best = checkpoint.load(file)[1].get("best") or {}
     averaged = spec.source.weights == "best" and bool(best.get("averaged"))
-    return Subject(model, environment.source_checkpoint, spec.source.weights, averaged)
+    return Subject(model, file, spec.source.weights, averaged)
 
 
-def _load_into(model: CamClassifier, file: Path) -> Mapping[str, dict[str, object]]:
-    tensors, metadata = checkpoint.load(file)
-    build.load_weights(model, checkpoint.under(tensors, "model"), source=file.name)
-    return metadata
+def _load_into(model: CamClassifier, file: Path) -> None:
+    build.load_weights(model, checkpoint.load_weights(file), source=file.name)
 
 
 @dataclass(frozen=True)
@@ -379,7 +380,7 @@ def _picture(
 def _learned(cam: s.CamSpec, file: Path) -> Combiner | None:
     """Return what the ensemble of a checkpoint learned, if both are of the same form."""
     combiner = build.combiner(cam)
-    state = checkpoint.under(checkpoint.load(file)[0], "combiner")
+    state = checkpoint.under(checkpoint.read(file)[0], "combiner")
     if combiner is None or state.keys() != combiner.state_dict().keys():
         return None
     combiner.load_state_dict(state)

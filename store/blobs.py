@@ -4,6 +4,8 @@ import errno
 import hashlib
 import os
 import secrets
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -26,16 +28,32 @@ class Blobs:
 
         Raises DiskFull when there is no space; nothing is left behind then.
         """
-        key = f"{run_id}/{attempt}/{secrets.token_hex(16)}"
+
+        def write(path: str) -> None:
+            self._fs.put_file(str(file), path)
+
+        return self._put(write, f"{run_id}/{attempt}", file.name)
+
+    def put_stream(self, source: BinaryIO, *, folder: str) -> str:
+        """Store what can be read from ``source`` under a key in ``folder``; as :meth:`put`."""
+
+        def write(path: str) -> None:
+            with self._fs.open(path, "wb") as sink:
+                shutil.copyfileobj(source, sink, BLOCK)
+
+        return self._put(write, folder, "the file")
+
+    def _put(self, write: Callable[[str], None], folder: str, what: str) -> str:
+        key = f"{folder}/{secrets.token_hex(16)}"
         part = self._path(f"{key}.part")
         try:
             self._fs.makedirs(part.rpartition("/")[0], exist_ok=True)
-            self._fs.put_file(str(file), part)
+            write(part)
             self._fs.mv(part, self._path(key))
         except OSError as error:
             self._remove_quietly(part)
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise DiskFull(f"the artifact store has no space for {file.name}") from error
+                raise DiskFull(f"the artifact store has no space for {what}") from error
             raise
         self._sync(key)
         return key

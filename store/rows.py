@@ -241,6 +241,22 @@ class EvaluationRow:
 
 
 @dataclass(frozen=True)
+class CheckpointRow:
+    """Weights that somebody uploaded; what the file holds was checked."""
+
+    id: str
+    owner: str
+    name: str | None
+    model: str
+    channels: int
+    classes: int
+    sha256: str
+    size: int
+    key: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
 class User:
     """Who is asking."""
 

@@ -320,3 +320,18 @@ attack_results = sa.Table(
     sa.Column("high", sa.Float(53), nullable=False),
     sa.Column("outcomes", sa.LargeBinary, nullable=False),
 )
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("id", sa.String(18), primary_key=True),
+    sa.Column("owner", sa.String(80), sa.ForeignKey("users.name"), nullable=False),
+    sa.Column("name", sa.String(80)),
+    sa.Column("model", sa.String(60), nullable=False),
+    sa.Column("channels", sa.Integer, nullable=False),
+    sa.Column("classes", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("key", sa.String(300), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)

@@ -31,7 +31,7 @@ from domain.events import Failed, Finished, read_frames
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState
 from domain.spec import Source, TrainSpec
-from store import artifacts, metrics, queue, runs
+from store import artifacts, checkpoints, metrics, queue, runs
 from store.blobs import Blobs
 from store.engine import database_now, writing
 from store.rows import ArtifactRow, Claim
@@ -219,11 +219,15 @@ class Supervisor(threading.Thread):
         )
 
     def _stage_source(self, source: Source) -> Path:
-        """Fetch another run's weights. Raises LabError when there are none."""
-        name = "source.safetensors"
-        if self._fetch(source.run, source.weights, name) is None:
-            raise ExperimentError(f"run {source.run} has no {source.weights} weights")
-        return self._work / name
+        """Fetch the weights of another run, or uploaded ones. Raises LabError: there are none."""
+        file = self._work / "source.safetensors"
+        if source.checkpoint is not None:
+            with writing(self._engine) as connection:
+                row = checkpoints.get(connection, source.checkpoint)
+            self._blobs.fetch(row.key, file, sha256=row.sha256)
+        elif self._fetch(str(source.run), source.weights, file.name) is None:
+            raise ExperimentError(f"{source.title} has no {source.weights} weights")
+        return file
 
     def _stage_resume(self) -> bool:
         """Fetch the last checkpoint, if any, and drop the metrics it will compute again."""
