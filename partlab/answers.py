@@ -139,6 +139,21 @@ class Artifact(Answer):
     created_at: datetime
 
 
+class Checkpoint(Answer):
+    """Uploaded weights."""
+
+    id: str
+    owner: str
+    name: str | None
+    model: str
+    channels: int
+    classes: int
+    sha256: str
+    size: int
+    """Bytes."""
+    created_at: datetime
+
+
 class EvaluationAnswer(Answer):
     """An evaluation with its audit."""
 

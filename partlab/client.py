@@ -29,6 +29,7 @@ from partlab.answers import (
     Answer,
     Artifact,
     Catalog,
+    Checkpoint,
     EvaluationAnswer,
     History,
     IssuedToken,
@@ -48,7 +49,7 @@ from partlab.answers import (
 from partlab.credentials import find_credentials
 from partlab.errors import ClientError, NotALab, UsageError
 from partlab.news import Ended, News, lines_of, news_of, server_events
-from partlab.transport import Patience, Transport, json_object, may_return, shaped
+from partlab.transport import FileBody, Patience, Transport, json_object, may_return, shaped
 
 A = TypeVar("A", bound=Answer)
 
@@ -57,6 +58,8 @@ SERIES_A_REQUEST = 64
 STREAM_SILENCE = 45.0
 """Seconds; the lab sends a comment every fifteen."""
 LONG_POLL = 25.0
+UPLOAD_SECONDS = 300.0
+"""How long an uploaded file may stand still, or be looked through."""
 ABSENCE = 120.0
 
 
@@ -222,6 +225,29 @@ class Client:
     def position(self, run_id: str) -> Position:
         """Say why a run waits."""
         return self._transport.get(f"/runs/{_segment(run_id)}/position", Position)
+
+    # Weights from elsewhere
+
+    def upload(self, file: Path, *, model: str, name: str | None = None) -> Checkpoint:
+        """Upload the weights of a network; name the answer's ``id`` as ``source.checkpoint``.
+
+        file: safetensors. The same file again is the same checkpoint.
+
+        Raises Refused with what is wrong with it, UsageError when it cannot be read.
+        """
+        answer = self._transport.send(
+            "POST",
+            "/checkpoints",
+            query={"model": model, "name": name},
+            body=FileBody.of(file),
+            repeatable=True,
+            timeout=UPLOAD_SECONDS,
+        )
+        return shaped(answer, Checkpoint)
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """Return the newest uploaded checkpoints, newest first."""
+        return self._transport.get("/checkpoints", Items[Checkpoint]).items
 
     # What happens in a run
 

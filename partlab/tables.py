@@ -18,6 +18,7 @@ from partlab import figures
 from partlab.answers import (
     Artifact,
     Catalog,
+    Checkpoint,
     EvaluationAnswer,
     Points,
     Queue,
@@ -284,6 +285,17 @@ def artifacts(out: Console, found: Sequence[Artifact]) -> RenderableType:
     for one in found:
         kind = f"{one.kind} ({one.role})" if one.role else one.kind
         made.add_row(Text(one.name), kind, figures.size(one.size), one.sha256[:12])
+    return made
+
+
+def checkpoints(out: Console, found: Sequence[Checkpoint]) -> RenderableType:
+    """List uploaded weights."""
+    made = table(out, "checkpoint", "name", "model", "classes", "size", "sha256", "owner", "when")
+    for one in found:
+        when = figures.moment(one.created_at)
+        sha, name = one.sha256[:12], Text(one.name or "")
+        size = figures.size(one.size)
+        made.add_row(one.id, name, one.model, str(one.classes), size, sha, one.owner, when)
     return made
 
 

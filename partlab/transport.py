@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,6 +20,7 @@ A = TypeVar("A", bound=BaseModel)
 PREFIX = "/api/v1"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 JSON = {"Content-Type": "application/json"}
+BLOCK = 1 << 20
 AGAIN = frozenset({429, 502, 503, 504})
 
 
@@ -91,7 +93,7 @@ class Transport:
             PREFIX + path,
             params=httpx.QueryParams(_query(query or {})),
             content=None if body is None else _encoded(body),
-            headers={**({} if body is None else JSON), **(headers or {})},
+            headers={**_described(body), **(headers or {})},
             timeout=self._http.timeout if timeout is None else timeout,
         )
         attempt = 0
@@ -142,7 +144,36 @@ class Transport:
         )
 
 
-def _encoded(body: object) -> bytes:
+@dataclass(frozen=True)
+class FileBody:
+    """A file to send; it can be sent again."""
+
+    path: Path
+    size: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return the file at ``path``. Raises UsageError if there is none."""
+        try:
+            return cls(path, path.stat().st_size)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}.") from error
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self.path.open("rb") as stream:
+            while block := stream.read(BLOCK):
+                yield block
+
+
+def _described(body: object) -> Mapping[str, str]:
+    if isinstance(body, FileBody):
+        return {"Content-Type": "application/octet-stream", "Content-Length": str(body.size)}
+    return {} if body is None else JSON
+
+
+def _encoded(body: object) -> bytes | FileBody:
+    if isinstance(body, FileBody):
+        return body
     try:
         return json.dumps(body, allow_nan=False).encode()
     except (TypeError, ValueError) as error:

@@ -313,19 +313,29 @@ def _download(client: Client, wanted: list[Artifact], folder: Path, *, as_json: 
 
 @app.command()
 def evaluate(
-    run: RunName,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A finished run: id, part of it, `latest`."),
+    ] = None,
     *,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Uploaded weights instead; name the data with --set.")
+    ] = None,
     settings: Settings = None,
     suite: Annotated[
         str | None, typer.Option(help="`quick`, `report`, `standard` or `paper`.")
     ] = None,
-    weights: Annotated[str, typer.Option(help="`best` or `last`.")] = "best",
+    weights: Annotated[str, typer.Option(help="Of a run: `best` or `last`.")] = "best",
     follow: Follow = False,
     as_json: Json = False,
 ) -> None:
-    """Attack the checkpoint of a finished run again, with other attacks or another radius."""
+    """Attack weights, of a finished run or uploaded, with other attacks or another radius."""
+    if (run is None) == (checkpoint is None):
+        raise UsageError("Name a run, or uploaded weights with --checkpoint.")
     with lab() as client:
-        source = {"run": client.resolve(run), "weights": weights}
+        source = {"checkpoint": checkpoint}
+        if run is not None:
+            source = {"run": client.resolve(run), "weights": weights}
         body: dict[str, Any] = {"kind": "evaluate", "source": source}
         if suite is not None:
             body["evaluation"] = {"suite": suite}

@@ -162,9 +162,9 @@ def test_every_error_of_the_domain_has_its_place_in_the_table():
     ends_runs = below(errors.ExperimentError)
     for kind in below(errors.LabError) - ends_runs - {errors.LabError}:
         assert any(parent in STATUS for parent in kind.__mro__), kind
-    assert status_of(errors.DiskFull("x")) == 500
-    assert from_error(errors.DiskFull("a secret path")).status_code == 500
-    assert b"secret" not in from_error(errors.DiskFull("a secret path")).body
+    assert status_of(errors.OutOfMemory("x")) == 500
+    assert from_error(errors.OutOfMemory("a secret path")).status_code == 500
+    assert b"secret" not in from_error(errors.OutOfMemory("a secret path")).body
 
 
 def test_a_fresh_interpreter_with_the_application_has_no_torch(tmp_path):

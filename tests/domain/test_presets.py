@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import SpecInvalid
-from domain.presets import RUN_SPEC, expand, source_run
+from domain.presets import RUN_SPEC, expand, source_id
 from domain.recipes import PRESETS
 from domain.scheduled import at
 from domain.spec import EvaluateSpec, Part, TrainSpec, VisualiseSpec
@@ -195,9 +195,10 @@ class TestOfAFinishedRun:
             expand(body, source=cifar)
 
     def test_the_source_is_read_from_the_body(self):
-        assert source_run({"source": {"run": RUN}}) == RUN
-        assert source_run({"source": RUN}) is None
-        assert source_run({}) is None
+        body = {"source": {"run": RUN, "checkpoint": 7}}
+        assert (source_id(body, "run"), source_id(body, "checkpoint")) == (RUN, None)
+        assert source_id({"source": RUN}, "run") is None
+        assert source_id({}, "checkpoint") is None
 
 
 def test_the_stage_of_training_selects_by_scheduled_weights():

@@ -6,18 +6,22 @@ import sys
 from functools import cache
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 from torchvision.models import get_model
 
+from domain.architectures import OUTLINES
 from domain.catalog import MODELS as CATALOG
 from partcore.checkpoint import weights_sha256
 from partcore.models import MODELS, Builder, CamClassifier, ModelUnfit, builder, wide_resnet
 from partcore.models import torchvision_networks as tv
 from partcore.models.classifier import PooledLinear, grid_size, parameter_count
 from partcore.models.cost import flops, multiply_accumulates
+from partcore.models.outline import outline as outline_of
 from partcore.modes import evaluating
 from partcore.randomness import generator
+from store.checkpoints import inspect
 
 SMALL = {
     "small-cnn": MODELS["small-cnn"],
@@ -365,3 +369,18 @@ def test_names_without_prefix_are_ours():
 def test_importing_the_networks_does_not_import_torchvision():
     code = "import sys, partcore.models; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_table_that_uploads_are_held_against_is_the_networks(name):
+    assert OUTLINES[name] == outline_of(name)
+
+
+def test_a_saved_network_fits_its_own_outline(tmp_path):
+    model = build(MODELS["small-cnn"], channels=1, classes=7)
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(model.state_dict(), file)
+    with file.open("rb") as stream:
+        found = inspect(stream, "small-cnn")
+    assert (found.fit.channels, found.fit.classes) == (1, 7)
+    assert found.size == file.stat().st_size

@@ -15,12 +15,14 @@ from partlab.errors import (
     NotAllowed,
     NotSignedIn,
     Overloaded,
+    Refused,
     SpecRefused,
     Unreachable,
     UsageError,
 )
 from partlab.news import Advanced, Ended, Logged, Measured, StateChanged
 from partlab.transport import Patience
+from tests import making_weights
 from tests.api.lab import DIGITS
 
 HURRIED = Patience(attempts=4, sleep=lambda _: None)
@@ -396,3 +398,24 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(lab, monkeypat
         assert client.me().name == "ada"
     with pytest.raises(httpx.ConnectError):
         httpx.get(lab.url)
+
+
+# Weights from elsewhere
+
+
+def test_weights_are_uploaded_once_however_often_they_are_sent(client, proxy, lab, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(making_weights.file(classes=6))
+    found = client.upload(file, model="small-cnn", name="theirs")
+    assert (found.classes, found.size) == (6, file.stat().st_size)
+    proxy.answers[:] = [busy("503 Unavailable")]
+    assert through(proxy, lab).upload(file, model="small-cnn") == found
+    assert found in client.checkpoints()
+
+
+def test_a_file_that_is_none_or_not_there_is_told(client, tmp_path):
+    with pytest.raises(UsageError, match="cannot be read: No such file"):
+        client.upload(tmp_path / "nothing", model="small-cnn")
+    (tmp_path / "text").write_text("hello, this is no file of weights")
+    with pytest.raises(Refused, match="no safetensors file"):
+        client.upload(tmp_path / "text", model="small-cnn")

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from partlab.client import Client
 from store import queue
 from store.engine import database_now, writing
 from store.rows import SlotSpec
+from tests import making_weights
 from tests.api.lab import DIGITS, LEASE, LiveLab, evaluation, judged
 
 ESCAPE = "\x1b"
@@ -479,3 +481,27 @@ def test_output_survives_a_stream_without_unicode(ada, finished):
         )
         assert done.returncode == 0, done.stderr.decode()
     assert ada.url
+
+
+@pytest.mark.usefixtures("ada")
+def test_weights_are_uploaded_listed_and_named_for_an_evaluation(part, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(making_weights.file(classes=10))
+    said = part("upload", str(file), "--model", "small-cnn", "--name", "theirs")
+    assert said.status == 0, said.err
+    identifier = re.search(r"uploaded (\w{18})", said.out)[1]
+    assert f"part evaluate --checkpoint {identifier}" in said.out
+    assert identifier in part("checkpoints").out
+    (one,) = [c for c in json.loads(part("checkpoints", "--json").out) if c["id"] == identifier]
+    assert (one["name"], one["classes"]) == ("theirs", 10)
+    digits = ("--set", "data.dataset=digits")
+    said = part("evaluate", "--checkpoint", identifier, *digits, "--suite", "quick", "--json")
+    assert json.loads(said.out)["spec"]["source"]["checkpoint"] == identifier
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize("which", [(), ("latest", "--checkpoint", "0" * 18)])
+def test_an_evaluation_is_of_one_thing(part, which):
+    said = part("evaluate", *which)
+    assert said.status == 2
+    assert "--checkpoint" in said.err

@@ -1,15 +1,29 @@
 """One run after another through real children, on both databases where the database matters."""
 
+import io
 import os
 import signal
 
 import pytest
 
+from domain.presets import RUN_SPEC, Uploaded, expand
 from domain.run_state import RunState
-from store import artifacts, evaluations, history, logs, metrics, queue, runs
+from store import artifacts, checkpoints, evaluations, history, logs, metrics, queue, runs
+from store.blobs import Blobs
 from store.engine import reading, writing
+from tests import making_weights
 from tests.store.databases import NOW
-from tests.worker.lab import TINY, at_step, ended, look, submit, until, weights, working
+from tests.worker.lab import (
+    TINY,
+    at_step,
+    ended,
+    look,
+    settings,
+    submit,
+    until,
+    weights,
+    working,
+)
 
 
 @pytest.fixture(scope="session")
@@ -140,8 +154,6 @@ def test_an_evaluation_and_a_picture_of_a_finished_run(sqlite_engine, state):
         trained = submit(engine)
         assert ended(engine, trained).state is RunState.SUCCEEDED
         source = look(engine, trained)
-        from domain.presets import RUN_SPEC, expand
-
         spec = RUN_SPEC.validate_python(source.spec)
         rows = []
         for body in (
@@ -157,3 +169,38 @@ def test_an_evaluation_and_a_picture_of_a_finished_run(sqlite_engine, state):
     with reading(engine) as connection:
         (file,) = artifacts.listing(connection, rows[1].id)
     assert file.name == "figures/budget.png"
+
+
+def test_uploaded_weights_are_attacked_and_drawn(sqlite_engine, state):
+    engine = sqlite_engine
+    raw = making_weights.file()
+    blobs = Blobs(settings(engine, state).artifacts)
+    inspected = checkpoints.inspect(io.BytesIO(raw), "small-cnn")
+    with writing(engine) as connection:
+        row = checkpoints.register(
+            connection,
+            inspected,
+            key=blobs.put_stream(io.BytesIO(raw), folder="uploads"),
+            model="small-cnn",
+            name=None,
+            owner="ada",
+            now=NOW,
+        )
+    known = Uploaded(row.model, row.channels, row.classes)
+    shared = {"source": {"checkpoint": row.id}, "data": {"dataset": "digits", "test_limit": 20}}
+    rows = []
+    with working(engine, state):
+        for body in (
+            {"kind": "evaluate", "evaluation": {"attacks": [{"kind": "fgsm"}]}},
+            {"kind": "visualise", "images": 2},
+        ):
+            with writing(engine) as connection:
+                whole = expand({**body, **shared}, source=known)
+                run = runs.submit(connection, spec=whole, owner="ada", now=NOW).run
+            rows.append(ended(engine, run.id))
+    assert [one.state for one in rows] == [RunState.SUCCEEDED] * 2, [one.failure for one in rows]
+    with reading(engine) as connection:
+        (found,) = evaluations.listing(connection, rows[0].id)
+    assert found.record["weights"] == "uploaded"
+    # All weights of a class are alike: every image is of the first class, whatever it shows.
+    assert found.record["results"][0]["accuracy"] == pytest.approx(0.1, abs=0.11)
