@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast demo up bench bench-core audit-selftest docs clean
+.PHONY: help install lock check format test test-fast demo table-1 table-2 up bench bench-core audit-selftest docs clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -49,6 +49,9 @@ test-fast: $(STAMP) ## the tests without those that start a whole lab
 
 demo: $(STAMP) ## train PART++ beside PGD-AT on real digits, attack both, draw the picture
 	$(BIN)/part demo
+
+table-1 table-2: $(STAMP) ## run a table of the PART++ report anew on digits: train, attack, audit
+	$(BIN)/part reproduce $@ --own-lab reproduction
 
 up: $(STAMP) ## start the lab on this machine and keep it running
 	$(BIN)/part up

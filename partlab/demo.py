@@ -1,7 +1,6 @@
 """The whole story on real digits: three trainings of one length and seed, attacked alike."""
 
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,19 +12,17 @@ from rich.text import Text
 
 from domain.results import AttackResult, Evaluation
 from domain.run_state import RunState
-from partlab import figures, tables
+from partlab import figures, tables, watching
 from partlab.answers import Run
 from partlab.client import Client
 from partlab.errors import ClientError, Contradiction
 from partlab.specfile import apply_settings
 from partlab.terminal import plain
-from partlab.watching import Display, display, why_waiting
 
 PRESETS = ("part++", "pgd-at", "standard")
 EXPERIMENT = "demo"
 DATASET = "digits"
 PICTURE = "figures/budget.png"
-LOOK_SECONDS = 0.5
 COLUMNS = ("clean", "pgd-20", "worst-case")
 
 
@@ -67,12 +64,8 @@ def run_all(
     """
     _clear(client)
     runs = [client.submit(body) for body in submissions(settings).values()]
-    with display(out) as shown:
-        while any(not run.state.is_terminal for run in runs):
-            look()
-            time.sleep(LOOK_SECONDS)
-            runs = [_look_at(client, run, shown) for run in runs]
-    return [Outcome(run, _evaluation(client, run)) for run in runs]
+    ended = watching.see_through(client, runs, out, look)
+    return [Outcome(run, _evaluation(client, run)) for run in ended]
 
 
 def _clear(client: Client) -> None:
@@ -81,19 +74,6 @@ def _clear(client: Client) -> None:
         for run in client.runs(states=(state,), experiment=EXPERIMENT):
             with suppress(Contradiction):  # it ended since it was listed
                 client.cancel(run.id)
-
-
-def _look_at(client: Client, run: Run, shown: Display) -> Run:
-    if run.state.is_terminal:
-        return run
-    new = client.get(run.id)
-    if new.state == RunState.QUEUED:
-        shown.settle(run.title, Text(why_waiting(client, run.id)))
-    elif new.state.is_terminal:
-        shown.settle(run.title, tables.state_text(new.state))
-    else:
-        shown.advance(run.title, new.progress or {})
-    return new
 
 
 def _evaluation(client: Client, run: Run) -> Evaluation | None:

@@ -1,7 +1,7 @@
 """A run on the screen while it runs: a bar in a window, a line now and then in a pipe, or JSON."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from domain.run_state import RunState
-from partlab import figures
+from partlab import figures, tables
 from partlab.answers import Run, RunEvent
 from partlab.client import Client
 from partlab.errors import ClientError
@@ -21,6 +21,8 @@ from partlab.terminal import print_json
 
 LINE_SECONDS = 5.0
 """Between two lines of progress in a pipe."""
+LOOK_SECONDS = 0.5
+"""Between two looks at several runs."""
 
 
 @dataclass
@@ -210,6 +212,35 @@ def why_waiting(client: Client, run_id: str) -> str:
         return "queued"
     ahead = f", {position.ahead} ahead" if position.ahead else ""
     return f"queued{ahead}, waits for {position.waits_for}" if position.waits_for else "queued"
+
+
+def see_through(
+    client: Client, runs: Sequence[Run], out: Console, look: Callable[[], None]
+) -> list[Run]:
+    """Show several runs until all have ended, and return them.
+
+    look: called between two looks at the runs; a lab of one's own is looked after there.
+    """
+    seen = list(runs)
+    with display(out) as shown:
+        while any(not run.state.is_terminal for run in seen):
+            look()
+            time.sleep(LOOK_SECONDS)
+            seen = [_look_at(client, run, shown) for run in seen]
+    return seen
+
+
+def _look_at(client: Client, run: Run, shown: Display) -> Run:
+    if run.state.is_terminal:
+        return run
+    new = client.get(run.id)
+    if new.state == RunState.QUEUED:
+        shown.settle(run.title, Text(why_waiting(client, run.id)))
+    elif new.state.is_terminal:
+        shown.settle(run.title, tables.state_text(new.state))
+    else:
+        shown.advance(run.title, new.progress or {})
+    return new
 
 
 def follow_as_json(client: Client, run: Run) -> Run:

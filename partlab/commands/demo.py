@@ -1,9 +1,7 @@
 """`part demo`: a lab, three runs, one table, one picture, and everything stopped again."""
 
-import signal
 import time
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -12,16 +10,11 @@ from rich.text import Text
 
 from partlab import demo as story
 from partlab import figures, tables
-from partlab.client import Client
 from partlab.commands import Json
-from partlab.embedded.lab import Choices, EmbeddedLab
-from partlab.embedded.state import State
+from partlab.commands.own_lab import own_lab
 from partlab.terminal import console, print_json
 
 app = typer.Typer()
-
-SLOTS = 2
-"""Runs at a time: on two cores, two runs of one thread are faster than one of two."""
 
 
 @app.command()
@@ -58,21 +51,9 @@ def demo(
 def _run(
     folder: Path, settings: list[str], port: int | None, out: Console
 ) -> tuple[list[story.Outcome], list[Path]]:
-    choices = Choices(State(folder / "lab"), port=port, cpu_slots=SLOTS)
-    embedded = EmbeddedLab(choices, tell=lambda n: out.print(Text(n, style="dim"), soft_wrap=True))
-    signal.signal(signal.SIGTERM, _interrupt)
-    with embedded.running():
-        out.print(Text(f"the lab is up at {embedded.url}", style="bold"), soft_wrap=True)
-        token = embedded.state.token_file.read_text().strip()
-        with Client(embedded.url, token) as client:
-            outcomes = story.run_all(client, settings, out, embedded.look_once)
-            files = story.save(client, outcomes, folder)
-        embedded.tell("stopping the lab")
-    return outcomes, files
-
-
-def _interrupt(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    with own_lab(folder / "lab", port, out) as (client, look):
+        outcomes = story.run_all(client, settings, out, look)
+        return outcomes, story.save(client, outcomes, folder)
 
 
 def _tell(out: Console, outcomes: list[story.Outcome], files: list[Path], seconds: float) -> None:

@@ -71,3 +71,24 @@ def nobody_is_left(folder: Path) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+TINY = ("training.epochs=2", "data.train_limit=128", "data.test_limit=40", "evaluation.suite=quick")
+
+
+def test_a_table_is_made_by_one_command_and_found_again(tmp_path: Path):
+    command = [sys.executable, "-P", "-m", "partlab", "reproduce", "table-1", "--format", "json"]
+    command += ["--own-lab", "lab", *(part for one in TINY for part in ("--set", one))]
+    tables = []
+    for _ in range(2):
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+        )
+        tables.append(json.loads(done.stdout))
+        sound = all(row["verdict"] == "sound" for row in tables[-1])
+        assert done.returncode == (0 if sound else 1), done.stderr
+    first, again = tables
+    assert [row["name"] for row in first] == ["PGD-AT", "PART", "PART++"]
+    assert {result["n"] for row in first for result in row["results"]} == {40}
+    assert again == first, "the same command finds the same runs"
+    assert nobody_is_left(tmp_path)
