@@ -403,7 +403,7 @@ class TestOfAFinishedRun:
 
     def test_without_a_checkpoint_there_is_nothing_to_judge(self, tmp_path):
         spec = expand({"kind": "evaluate", "source": {"run": "0" * 18}}, source=spec_of())
-        with pytest.raises(CheckpointInvalid, match="no checkpoint of run"):
+        with pytest.raises(CheckpointInvalid, match="there are no weights of run"):
             list(run_experiment(spec, environment(tmp_path)))
 
 

@@ -285,7 +285,8 @@ def test_evaluate_queues_an_evaluation_of_a_checkpoint(finished, part):
     options = ["--weights", "last", "--set", "evaluation.attacks=[{kind: pgd, steps: 50}]"]
     run = json.loads(part("evaluate", finished.id, *options, "--json").out)
     assert run["kind"] == "evaluate"
-    assert run["spec"]["source"] == {"run": finished.id, "weights": "last"}
+    source = {"run": finished.id, "checkpoint": None, "weights": "last"}
+    assert run["spec"]["source"] == source
     assert run["spec"]["evaluation"]["attacks"][0]["steps"] == 50
     missing = part("evaluate", finished.id, "--weights", "best")
     assert missing.status == 2
