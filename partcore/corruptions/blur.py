@@ -79,11 +79,10 @@ class MotionBlur:
         angle = torch.deg2rad(draws.uniform(*self.angles, 1, 1)).to(x)  # (N, 1, 1)
         down, right = angle.sin(), angle.cos()
         row, column = places(x)
-        moved = (
-            weight * read_at(x, row + i * down, column + i * right)
-            for i, weight in enumerate(self.weights())
-        )
-        return torch.stack(list(moved)).sum(dim=0)
+        total = torch.zeros_like(x)
+        for i, weight in enumerate(self.weights()):
+            total += weight * read_at(x, row + i * down, column + i * right)
+        return total
 
     def weights(self) -> list[float]:
         """Return what the pixels of the line count, from its start; their sum is 1."""
