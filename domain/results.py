@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Literal
 
 from domain.attacks import Norm
@@ -140,6 +141,25 @@ class AuditFacts(Model):
     """Judged images that are, byte for byte, among the training images."""
 
 
+class CorruptionResult(Model):
+    """Accuracy under one corruption at one severity."""
+
+    label: str
+    """Such as `gaussian-noise@3`."""
+    kind: str
+    severity: int
+    """From 1 to 5."""
+    n: int
+    """Images judged."""
+    correct: int
+    """Corrupted images classified correctly, whether or not they are when clean."""
+    accuracy: float
+    interval: Interval
+    """95 % Wilson interval of ``accuracy``."""
+    outcomes: str
+    """Per-sample correctness, as in :class:`AttackResult`."""
+
+
 class Evaluation(Model):
     """Everything known of one evaluation."""
 
@@ -159,3 +179,18 @@ class Evaluation(Model):
     audit: AuditReport
     facts: AuditFacts | None = None
     """None for what was stored before facts were."""
+    corruptions: tuple[CorruptionResult, ...] = ()
+    """By kind, then severity; no part of ``results``, the worst case or the audit."""
+
+    @property
+    def mean_corruption_accuracy(self) -> float | None:
+        """Mean over kinds of the mean over severities; None without corruptions."""
+        by_kind = self.accuracy_by_corruption()
+        return fmean(by_kind.values()) if by_kind else None
+
+    def accuracy_by_corruption(self) -> dict[str, float]:
+        """Return each kind's mean accuracy over the severities it was run at."""
+        kinds = dict.fromkeys(result.kind for result in self.corruptions)
+        return {
+            kind: fmean(r.accuracy for r in self.corruptions if r.kind == kind) for kind in kinds
+        }

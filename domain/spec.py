@@ -14,6 +14,7 @@ from domain.attacks import Attack as Attack
 from domain.attacks import Cw, Fgsm, Mma, Pgd
 from domain.base import SpecModel, misfit
 from domain.catalog import DATASETS, MODELS, TORCHVISION, DatasetName
+from domain.corruptions import CorruptionSpec
 from domain.ids import ID_PATTERN
 from domain.scheduled import (
     Progress,
@@ -599,6 +600,9 @@ class EvaluationSpec(SpecModel):
     """Images an attack pass; the outcome does not depend on it."""
     weights: Weights = "best"
     """Which checkpoint is attacked: `best` by validation, or the `last`."""
+    corruptions: CorruptionSpec | None = None
+    """Common corruptions (CIFAR-10-C's) the images are shown under besides; `{}` for all of them,
+    null for none. They are no attacks: neither the worst case nor the verdict knows them."""
 
     @field_validator("attacks", mode="after")
     @classmethod

@@ -24,6 +24,7 @@ from partcore import build, checkpoint, evaluation, figures, probes
 from partcore.attacks import InnerPgd
 from partcore.budgets import pixel_budget
 from partcore.cams import Combiner, Ensemble, read
+from partcore.corrupted import under_corruptions
 from partcore.data import Images, Split, fingerprint, load, to_unit
 from partcore.environment import Environment
 from partcore.evaluation import evaluate
@@ -195,6 +196,9 @@ def _judge(
     )
     yield _keep_outcomes(outcomes, images, environment)
     yield _keep_evidence(outcomes, images, environment)
+    corruptions = yield from under_corruptions(
+        subject.model, images, evaluated, seed=spec.seed, environment=environment
+    )
     worst = evaluation.worst_case(outcomes, evaluated.epsilon)
     facts = AuditFacts(
         dataset=spec.data.dataset,
@@ -229,6 +233,7 @@ def _judge(
         worst_case=worst,
         audit=report,
         facts=facts,
+        corruptions=corruptions,
     )
     yield Evaluated(evaluation=found)
     return found

@@ -112,9 +112,9 @@ class Standing:
 
 
 def key(spec: s.EvaluationSpec, *, seed: int, model_sha256: str, data_sha256: str) -> str:
-    """Return what must be equal for outcomes to be those of the same evaluation."""
+    """Return what must be equal for attacks' outcomes to be those of the same evaluation."""
     deciding = spec.model_dump(
-        mode="json", exclude={"batch_size", "budget_passes", "budget_seconds"}
+        mode="json", exclude={"batch_size", "budget_passes", "budget_seconds", "corruptions"}
     )
     text = json.dumps([deciding, seed, model_sha256, data_sha256], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -212,7 +212,19 @@ def results(out: Console, evaluation: Evaluation) -> RenderableType:
     made.add_row(*_result(evaluation.worst_case), style="bold")
     weights = f"{evaluation.weights} weights" + (", averaged" if evaluation.averaged else "")
     title = Text(f"{weights}, sha256 {evaluation.model_sha256[:12]}", style="dim")
-    return Group(made, title, audit(evaluation.audit))
+    parts = [made, title, audit(evaluation.audit)]
+    return Group(*parts, *([corruptions(out, evaluation)] if evaluation.corruptions else []))
+
+
+def corruptions(out: Console, evaluation: Evaluation) -> RenderableType:
+    """Show each corruption's mean accuracy over its severities, then the mean of those."""
+    made = table(out, "corruption", "accuracy", "severities", right=("accuracy",))
+    for kind, accuracy in evaluation.accuracy_by_corruption().items():
+        severities = sorted(r.severity for r in evaluation.corruptions if r.kind == kind)
+        made.add_row(kind, figures.percent(accuracy), ", ".join(map(str, severities)))
+    mean = evaluation.mean_corruption_accuracy
+    made.add_row("mean", "" if mean is None else figures.percent(mean), style="bold")
+    return made
 
 
 def _result(result: AttackResult) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from domain.results import CorruptionResult, wilson_interval
 from partlab import tables, watching
 from partlab.client import Client
 from store import queue
@@ -96,6 +97,33 @@ def test_tables_in_a_window_are_ruled_and_coloured():
     text = written(out)
     assert "─" in text
     assert "\x1b[1;31mbroken" in text
+
+
+def test_corruptions_are_a_line_a_kind_and_their_mean():
+    found = tuple(
+        CorruptionResult(
+            label=f"{kind}@{severity}",
+            kind=kind,
+            severity=severity,
+            n=100,
+            correct=correct,
+            accuracy=correct / 100,
+            interval=wilson_interval(correct, 100),
+            outcomes="",
+        )
+        for kind, severity, correct in (("fog", 1, 90), ("fog", 5, 50), ("jpeg", 3, 80))
+    )
+    out = pipe()
+    out.print(tables.results(out, evaluation().model_copy(update={"corruptions": found})))
+    lines = [line.split() for line in written(out).splitlines()]
+    assert lines[-3:] == [
+        ["fog", "70.0", "%", "1,", "5"],
+        ["jpeg", "80.0", "%", "3"],
+        ["mean", "75.0", "%"],
+    ]
+    out = pipe()
+    out.print(tables.results(out, evaluation()))
+    assert "corruption" not in written(out)
 
 
 def test_a_run_in_a_window_ends_with_its_state(lab, finished, monkeypatch):
