@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import typer
 
-from partlab.commands import demo, evaluations, labs, runs, up
+from partlab.commands import demo, evaluations, labs, records, runs, up
 from partlab.errors import ClientError
 from partlab.terminal import print_error
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _part in (runs, evaluations, labs, up, demo):
+for _part in (runs, evaluations, records, labs, up, demo):
     app.add_typer(_part.app)
 app.add_typer(labs.admin, name="admin")
 
