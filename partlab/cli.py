@@ -7,7 +7,16 @@ from contextlib import suppress
 
 import typer
 
-from partlab.commands import checkpoints, demo, evaluations, labs, reproduce, runs, up
+from partlab.commands import (
+    checkpoints,
+    demo,
+    evaluations,
+    labs,
+    records,
+    reproduce,
+    runs,
+    up,
+)
 from partlab.errors import ClientError
 from partlab.terminal import print_error
 
@@ -23,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _part in (runs, evaluations, checkpoints, labs, up, demo, reproduce):
+for _part in (runs, evaluations, records, checkpoints, labs, up, demo, reproduce):
     app.add_typer(_part.app)
 app.add_typer(labs.admin, name="admin")
 

@@ -10,6 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from domain.certify import REPRODUCES, Certificate, Repeated
 from domain.compare import Comparison
 from domain.results import AttackResult, AuditCheck, AuditReport, Evaluation
 from domain.run_state import RunState
@@ -284,6 +285,38 @@ def comparison(out: Console, found: Comparison) -> RenderableType:
             *(str(d.only_here), str(d.only_there), f"{d.p_value:.2g}"),
         )
     return made
+
+
+def certificate(out: Console, found: Certificate) -> RenderableType:
+    """Show whether an evaluation reproduces, attack by attack, or why it cannot be asked."""
+    if found.differences:
+        lines = [Text(f"  {told}") for told in found.differences]
+        return Group(Text("not the same question:", style="bold red"), *lines)
+    heads = ("attack", "first", "95 % interval", "again", "changed", "")
+    made = table(out, *heads, right=("first", "again", "changed"))
+    made.columns[0].no_wrap = False
+    for row in found.rows:
+        made.add_row(*_repeated(row))
+    held = sum(row.outcome in REPRODUCES for row in found.rows)
+    says = ("reproduces", "bold green") if found.reproduces else ("does not reproduce", "bold red")
+    verdict = Text.assemble("the evaluation ", says, f": {held} of {len(found.rows)} rows do")
+    return Group(made, *_other_questions(found.rows), verdict)
+
+
+def _repeated(row: Repeated) -> tuple[RenderableType, ...]:
+    style = "green" if row.outcome in REPRODUCES else "bold red"
+    return (
+        Text(row.label),
+        figures.percent(row.accuracy),
+        figures.interval(row.interval),
+        "-" if row.again is None else figures.percent(row.again),
+        "-" if row.changed is None else f"{row.changed} of {row.n}",
+        Text(row.outcome, style=style),
+    )
+
+
+def _other_questions(rows: Sequence[Repeated]) -> list[Text]:
+    return [Text(f"  {row.label}: {row.why}") for row in rows if row.why]
 
 
 def evaluations(out: Console, found: Sequence[EvaluationAnswer]) -> RenderableType:

@@ -8,6 +8,7 @@ import typer
 
 from partlab.client import Client
 from partlab.credentials import find_credentials
+from partlab.terminal import console
 from partlab.transport import Patience
 
 RunName = Annotated[
@@ -24,3 +25,14 @@ def lab() -> Iterator[Client]:
     # A person waits for the answer; a program that restarts a lab may use a more patient Client.
     with Client(found.url, found.token, patience=Patience(attempts=4)) as client:
         yield client
+
+
+@contextmanager
+def letting_go_of(run_id: str) -> Iterator[None]:
+    """Watch a run that goes on when one stops watching. Raises typer.Exit(130) on Control-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        hint = f"The run goes on. See it with: part show {run_id}"
+        console(to_stderr=True).print(hint, soft_wrap=True)
+        raise typer.Exit(130) from None

@@ -15,7 +15,7 @@ from domain.run_state import RunState
 from partlab import figures, specfile, tables, watching
 from partlab.answers import Artifact, LogLine, Run
 from partlab.client import Client
-from partlab.commands import Json, RunName, lab
+from partlab.commands import Json, RunName, lab, letting_go_of
 from partlab.errors import UsageError
 from partlab.news import Ended, Logged
 from partlab.terminal import console, print_json
@@ -88,16 +88,12 @@ def _tell_submitted(client: Client, run: Run) -> None:
 
 
 def _follow(client: Client, run: Run, *, as_json: bool) -> Run:
-    try:
+    with letting_go_of(run.id):
         if as_json:
             ended = watching.follow_as_json(client, run)
         else:
             ended = watching.follow(client, run, console())
             _tell_outcome(client, ended, console())
-    except KeyboardInterrupt:
-        hint = f"The run goes on. See it with: part show {run.id}"
-        console(to_stderr=True).print(hint, soft_wrap=True)
-        raise typer.Exit(130) from None
     if ended.state != RunState.SUCCEEDED:
         raise typer.Exit(1)
     return ended

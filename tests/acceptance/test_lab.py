@@ -136,7 +136,9 @@ def test_a_lab_starts_works_heals_and_goes(decoys: Path):
         assert not any("PARTLAB" in word for p in lab.family() for word in p.cmdline())
         second_is_told(lab, decoys)
         dead_parts_are_started_again(lab, client)
-        assert client.wait(client.submit(SHORT).id, timeout=120).state == RunState.SUCCEEDED
+        run = client.wait(client.submit(SHORT).id, timeout=120)
+        assert run.state == RunState.SUCCEEDED
+        its_figures_come_out_again(lab, run.id)
         family, port = lab.family(), port_of(client.url)
         assert lab.stop(signal.SIGTERM) == 0
         until(lambda: all_gone(family), 5)
@@ -171,6 +173,21 @@ def dead_parts_are_started_again(lab: Up, client: Client) -> None:
     until(lambda: set(lab.parts()) == set(before))
     assert {p.pid for p in lab.parts().values()}.isdisjoint(p.pid for p in before.values())
     until(lambda: "the worker was started again" in (lab.state.parent / "up.log").read_text())
+
+
+def its_figures_come_out_again(lab: Up, run_id: str) -> None:
+    told = subprocess.run(
+        [*PART, "certify", run_id, "--json"],
+        env={**os.environ, "PARTLAB_STATE": str(lab.state)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    rows = json.loads(told.stdout)["rows"]
+    assert [row["label"] for row in rows] == ["clean", "pgd-2", "worst-case"]
+    assert {row["outcome"] for row in rows} == {"same image by image"}
 
 
 def test_a_stopped_lab_goes_on_with_its_runs(tmp_path: Path):
