@@ -42,6 +42,8 @@ def mismatches(
 ) -> int | None:
     """Return how many kept images a network built anew classifies otherwise than recorded.
 
+    What a cascade found broken before an attack began is not that attack's: it kept no image of it.
+
     evidence: `x`, `y` and `{label}/x_adv` of the first images. None if no attack kept any.
     """
     kept = [label for label in outcomes if f"{label}/x_adv" in evidence]
@@ -52,8 +54,17 @@ def mismatches(
         clean = fresh(evidence["x"]).argmax(dim=1) == evidence["y"]
         for label in kept:
             again = fresh(evidence[f"{label}/x_adv"]).argmax(dim=1) == evidence["y"]
-            wrong += int(((again & clean) != outcomes[label].correct[: len(again)]).sum())
+            recorded = outcomes[label].correct[: len(again)]
+            own = ~_broken_before(outcomes[label])[: len(again)]
+            wrong += int((((again & clean) != recorded) & own).sum())
     return wrong
+
+
+def _broken_before(outcome: Outcome) -> Tensor:
+    """(N,) bool: recorded as broken, and never attacked, because of a cascade."""
+    if not outcome.result.cascaded or outcome.margin is None:
+        return torch.zeros_like(outcome.correct)
+    return outcome.margin.isnan() & ~outcome.correct
 
 
 def seen_in_training(judged: Images, *training: Images) -> int:

@@ -21,6 +21,7 @@ from domain.events import Progress
 from partcore.data.images import Images, numbered
 from partcore.environment import Environment
 from partcore.evaluation import evaluate, pack, unpack, worst_case
+from partcore.probes import mismatches
 from partcore.standing import Outcome
 from tests.partcore.robust import digits, network
 
@@ -43,6 +44,13 @@ class Threshold(nn.Module):
         return torch.stack([-g, g], dim=1)
 
 
+class Turned(nn.Module):
+    """Says the other class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -x
+
+
 def images() -> Images:
     """Every grey level once; the label is right but for the ten darkest."""
     x = torch.arange(256, dtype=torch.uint8).reshape(256, 1, 1, 1)
@@ -51,9 +59,11 @@ def images() -> Images:
     return numbered(x, y)
 
 
-def judged(*attacks: dict, batch_size: int = 64, **over) -> dict[str, Outcome]:
+def judged(
+    *attacks: dict, batch_size: int = 64, of: Images | None = None, **over
+) -> dict[str, Outcome]:
     spec = s.EvaluationSpec(epsilon=EPSILON, attacks=attacks, batch_size=batch_size, **over)
-    told = evaluate(Threshold(), images(), spec, seed=3, environment=ENVIRONMENT)
+    told = evaluate(Threshold(), of or images(), spec, seed=3, environment=ENVIRONMENT)
     while True:
         try:
             assert isinstance(next(told), Progress)
@@ -152,6 +162,17 @@ def test_a_cascade_attacks_survivors_alone_and_finds_the_same_worst_case():
     assert cascade["square-20"].result.cascaded
     assert cascade["square-20"].result.passes == expected().sum() * 21
     assert torch.equal(cascade["square-20"].correct, expected())
+
+
+@pytest.mark.parametrize("over", [{}, {"cascade": True}, {"budget_passes": 400}])
+def test_what_an_attack_never_saw_is_no_mismatch_and_other_weights_are_many(over):
+    x = torch.arange(60, 124, dtype=torch.uint8).reshape(64, 1, 1, 1)
+    of = numbered(x, torch.zeros(64, dtype=torch.long))
+    outcomes = judged({"kind": "noise"}, {"kind": "fgsm"}, {"kind": "cw", "steps": 5}, of=of, **over)
+    kept = {f"{label}/x_adv": o.kept for label, o in outcomes.items() if o.kept is not None}
+    evidence = {"x": of.x / 255, "y": of.y, **kept}
+    assert mismatches(outcomes, Threshold(), evidence) == 0
+    assert mismatches(outcomes, nn.Sequential(Threshold(), Turned()), evidence) > 32
 
 
 @settings(max_examples=20, deadline=None)
