@@ -21,7 +21,12 @@ def test_the_demo_tells_its_story_and_stops_cleanly(tmp_path: Path):
     done = subprocess.run(
         [*DEMO, *SHORTENED],
         cwd=tmp_path,
-        env={**os.environ, "PARTLAB_STATE": str(tmp_path / "not-here"), "COLUMNS": "80"},
+        env={
+            **os.environ,
+            "PARTLAB_THREADS": "1",
+            "PARTLAB_STATE": str(tmp_path / "not-here"),
+            "COLUMNS": "80",
+        },
         capture_output=True,
         text=True,
         timeout=280,

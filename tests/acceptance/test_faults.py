@@ -9,7 +9,8 @@ import redis
 
 from domain.run_state import RunState
 from partlab.client import Client
-from tests.acceptance.test_lab import Up, until, up
+from tests.acceptance.test_lab import Up, up
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -67,15 +68,15 @@ def child_of(lab: Up, run_id: str) -> psutil.Process:
 
 
 def test_an_emptied_broker_loses_no_run_and_doubles_none(tmp_path: Path):
-    """Ten runs are queued and one runs when the broker is flushed."""
-    with up(tmp_path, "--cpu-slots", "1") as lab, lab.client() as client:
-        running = client.submit({**MOMENT, "training": {"epochs": 40}}).id
-        until(lambda: client.get(running).state == RunState.RUNNING)
+    """Ten runs are queued and two run when the broker is flushed."""
+    with up(tmp_path, "--cpu-slots", "2") as lab, lab.client() as client:
+        running = [client.submit({**MOMENT, "training": {"epochs": 40}}).id for _ in range(2)]
+        until(lambda: {client.get(run_id).state for run_id in running} == {RunState.RUNNING})
         queued = [client.submit(MOMENT).id for _ in range(10)]
         assert client.queue().queued == 10
-        assert client.get(running).state == RunState.RUNNING
+        assert {client.get(run_id).state for run_id in running} == {RunState.RUNNING}
         empty_the_broker(lab)
-        for run_id in (running, *queued):
+        for run_id in (*running, *queued):
             assert client.wait(run_id, timeout=300).state == RunState.SUCCEEDED
             assert targets(client, run_id) == ["queued", "running", "succeeded"]
 

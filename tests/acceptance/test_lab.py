@@ -6,8 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from domain.run_state import RunState
 from partlab.client import Client
 from partlab.errors import Unreachable
 from partlab.transport import Patience
+from tests.waiting import until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("embedded-lab")]
 PART = [sys.executable, "-P", "-m", "partlab"]
@@ -29,13 +29,6 @@ SHORT = {
     "method": {"attack": {"steps": 2}},
     "evaluation": {"attacks": [{"kind": "pgd", "steps": 2}]},
 }
-
-
-def until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -83,6 +76,7 @@ def up(folder: Path, *options: str) -> Iterator[Up]:
         **os.environ,
         "PARTLAB_STATE": str(state),
         "PARTLAB_POLL_SECONDS": "0.5",
+        "PARTLAB_THREADS": "1",
         # A shared lab's settings in the shell must not matter to an embedded one.
         "PARTLAB_DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:9/production",
     }
@@ -141,7 +135,7 @@ def test_a_lab_starts_works_heals_and_goes(decoys: Path):
         its_figures_come_out_again(lab, run.id)
         family, port = lab.family(), port_of(client.url)
         assert lab.stop(signal.SIGTERM) == 0
-        until(lambda: all_gone(family), 5)
+        until(lambda: all_gone(family), seconds=5)
         assert refuses(port)
         assert not (lab.state / "lab.json").exists()
     log = (decoys / "up.log").read_text()
@@ -197,7 +191,7 @@ def test_a_stopped_lab_goes_on_with_its_runs(tmp_path: Path):
         until(lambda: (client.get(run.id).progress or {}).get("phase") == "train")
         family = lab.family()
         assert lab.stop(signal.SIGINT) == 0
-        until(lambda: all_gone(family), 5)
+        until(lambda: all_gone(family), seconds=5)
     with up(tmp_path) as lab, lab.client() as client:
         until(lambda: client.get(run.id).attempt == 2)
         assert client.cancel(run.id).state in {RunState.CANCELLING, RunState.CANCELLED}
@@ -212,7 +206,7 @@ def test_a_killed_lab_leaves_no_orphan_and_starts_again(tmp_path: Path):
         family, port = lab.family(), port_of(client.url)
         assert len(family) >= 4
         lab.process.kill()
-        until(lambda: all_gone(family), 15)
+        until(lambda: all_gone(family), seconds=15)
         assert refuses(port)
     with up(tmp_path) as lab, lab.client() as client:
         assert client.get(run.id).id == run.id

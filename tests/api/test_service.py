@@ -17,6 +17,7 @@ from domain.recipes import PRESETS
 from store.engine import make_engine
 from tests.api.lab import DIGITS, live_lab, serve
 from tests.api.test_submission import refused
+from tests.waiting import until
 
 
 def test_health_and_readiness_need_no_token(lab):
@@ -80,10 +81,15 @@ def _fail() -> None:
     raise RuntimeError("secret detail")
 
 
+def logged(caplog) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "api.requests"]
+
+
 def test_requests_are_logged_with_who_asked(sqlite_lab, caplog):
     with caplog.at_level(logging.INFO, logger="api.requests"):
         answer = sqlite_lab.client().get("/api/v1/me%0aforged")
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "api.requests"]
+        until(lambda: logged(caplog))  # the server logs after it answered
+    (line,) = logged(caplog)
     assert line.startswith(answer.headers["x-request-id"])
     assert "ada" in line
     assert "\n" not in line

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from partlab.embedded.children import Child, Program, cut, describe_exit, rotate, tail
+from tests.waiting import until
 
 SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
@@ -19,13 +20,6 @@ FAMILY = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {STUB
 def child(folder: Path, script: str, *, grace: float = 10, clock=time.monotonic) -> Child:
     program = Program("part", (sys.executable, "-c", script), grace=grace)
     return Child(program, folder, dict(os.environ), folder, clock=clock)
-
-
-def until(condition, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def never() -> bool:

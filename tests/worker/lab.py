@@ -1,7 +1,6 @@
 """A worker for tests: real database, real children, short leases."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from domain.run_state import RunState
 from store import artifacts, runs
 from store.engine import reading, writing
 from store.rows import RunRow
+from tests.waiting import until
 from worker.foreman import Foreman
 from worker.settings import WorkerSettings
 
@@ -39,14 +39,6 @@ def look(engine: Engine, run_id: str) -> RunRow:
     """A run as it stands."""
     with reading(engine) as connection:
         return runs.get(connection, run_id)
-
-
-def until(holds: Callable[[], bool], *, seconds: float = 90) -> None:
-    """Wait until something holds; fail loudly after a while."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
 
 
 def ended(engine: Engine, run_id: str) -> RunRow:

@@ -15,7 +15,7 @@ import redis
 from sqlalchemy import Engine
 
 from partlab.embedded.parts import broker_config, broker_program, free_port
-from tests.worker.lab import until
+from tests.waiting import until
 
 CELERY = ("-m", "celery", "--app", "worker.app", "worker", "--pool", "threads")
 QUIET = ("--concurrency", "1", "--loglevel", "info", "--without-gossip", "--without-mingle")

@@ -13,6 +13,7 @@ from store.blobs import Blobs
 from store.engine import reading, writing
 from tests import making_weights
 from tests.store.databases import NOW
+from tests.waiting import until
 from tests.worker.lab import (
     TINY,
     at_step,
@@ -20,7 +21,6 @@ from tests.worker.lab import (
     look,
     settings,
     submit,
-    until,
     weights,
     working,
 )

@@ -12,7 +12,8 @@ from domain.run_state import RunState
 from store import artifacts, history, logs, metrics, queue
 from store.engine import reading
 from tests.store.databases import fresh_engine
-from tests.worker.lab import TINY, at_step, ended, look, submit, until, working
+from tests.waiting import until
+from tests.worker.lab import TINY, at_step, ended, look, submit, working
 from tests.worker.processes import broker, celery_worker
 from tests.worker.test_supervision import child_of, gone
 

@@ -18,8 +18,9 @@ from store import artifacts, history, logs, metrics, queue, runs
 from store.blobs import Blobs
 from store.engine import database_now, reading, writing
 from tests.store.databases import fresh_engine
+from tests.waiting import until
 from tests.worker import odd_child
-from tests.worker.lab import TINY, ended, look, settings, submit, until
+from tests.worker.lab import TINY, ended, look, settings, submit
 from worker.foreman import Foreman
 from worker.supervisor import Supervisor
 
