@@ -4,9 +4,10 @@ A restart is a stage, a target is a stage, each member of AutoAttack is one or s
 targeted attacks and ensembles resume, drop broken images and tell their progress the same way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 from typing import assert_never
 
 from torch import Tensor
@@ -42,6 +43,9 @@ class Setting:
     epsilon: Fraction
     classes: int
     seed: int
+    sources: Mapping[str, CamClassifier] = MappingProxyType({})
+    """Networks that transfer attacks make their images on, by ``Source.key``; in evaluation mode,
+    without gradients of their weights."""
 
 
 def stages(spec: a.Attack, setting: Setting) -> list[Stage]:
@@ -82,6 +86,11 @@ def _stages(spec: a.Attack, setting: Setting) -> Iterator[Stage]:  # noqa: C901 
             yield from _autoattack(spec, setting)
         case a.Adaptive():
             yield _adaptive(spec, setting)
+        case a.Transfer():
+            size = float(spec.step_at(setting.epsilon))
+            source = setting.sources[spec.source.key]
+            transfer = attacks.Transfer(source=source, step_size=size, num_steps=spec.steps)
+            yield from _restarts("transfer", transfer, spec.restarts)
         case _:
             assert_never(spec)
 

@@ -46,19 +46,23 @@ def evaluate(
     *,
     seed: int,
     environment: Environment,
+    sources: Mapping[str, CamClassifier] = MappingProxyType({}),
     stages_of: StagesOf = stages,
 ) -> Generator[Event, None, dict[str, Outcome]]:
     """Yield progress; return an Outcome for `clean` and each attack, by label, in order.
 
     images: in order of id; all of them are judged. With ``environment.resume`` it goes on from the
     partial evaluation in ``environment.work``, if that is of the same spec, weights and images.
+    sources: the networks of transfer attacks, as :class:`Setting` has them.
     stages_of: how an attack is made; the audit's self-test plants broken ones.
     """
+    surrogates = _surrogates(spec, sources)
     key = state.key(
         spec,
         seed=seed,
         model_sha256=weights_sha256(model.state_dict()),
         data_sha256=fingerprint(images),
+        surrogates=surrogates,
     )
     found = Standing(key)
     if environment.resume:
@@ -67,7 +71,8 @@ def evaluate(
         clean = yield from _clean(model, images, spec, environment)
         if len(found.outcomes) or found.under_way:
             yield Log(message=f"evaluation goes on after {len(found.outcomes)} attacks")
-        siege = _Siege(model, images, clean, spec, seed, environment, found, stages_of)
+        made = Made(sources, surrogates, stages_of)
+        siege = _Siege(model, images, clean, spec, seed, environment, found, made)
         yield from siege.run()
     return {"clean": clean, **found.outcomes}
 
