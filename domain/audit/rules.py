@@ -286,14 +286,21 @@ def noise(record: Record) -> Answer:
 
 
 def catastrophic_overfitting(record: Record) -> Answer:
-    """FGSM - PGD-20 <= 15 points, for networks trained with attacks at this radius."""
+    """FGSM - PGD-20 <= 15 points and its tolerance, for training with attacks at this radius.
+
+    On digits, whose radius is six times that of photographs, sound networks reach 15: no verdict.
+    """
     fgsm = next(record.comparable("fgsm"), None)
     pgd = next((r for r in record.comparable("pgd") if r.label == "pgd-20"), None)
     applies = record.facts.trained_at == record.epsilon
     if not applies or fgsm is None or pgd is None:
         return "does-not-apply", "needs FGSM, PGD-20 and adversarial training at this radius"
     gap = fgsm.accuracy - pgd.accuracy
-    return ("holds" if gap <= 0.15 else "fails"), f"FGSM - PGD-20 is {100 * gap:.1f} points"
+    told = f"FGSM - PGD-20 is {100 * gap:.1f} points"
+    if not record.is_usual:
+        return "does-not-apply", f"{told}; the limit of 15 is for photographs at 8/255"
+    allowed = 0.15 + tolerance(record.correct["fgsm"], record.correct["pgd-20"])
+    return ("holds" if gap <= allowed else "fails"), told
 
 
 def too_good(record: Record) -> Answer:

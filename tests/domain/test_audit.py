@@ -269,6 +269,7 @@ def test_figures_of_a_cascade_are_not_compared_with_each_other():
     ("found", "rule"),
     [
         (record(trained_at=None), "catastrophic-overfitting"),
+        (record(dataset="digits"), "catastrophic-overfitting"),
         (record(dataset="digits"), "too-good"),
         (record(model="small-cnn"), "too-good"),
         (record(epsilon=Fraction(31, 1000)), "too-good"),

@@ -168,7 +168,8 @@ def test_a_cascade_attacks_survivors_alone_and_finds_the_same_worst_case():
 def test_what_an_attack_never_saw_is_no_mismatch_and_other_weights_are_many(over):
     x = torch.arange(60, 124, dtype=torch.uint8).reshape(64, 1, 1, 1)
     of = numbered(x, torch.zeros(64, dtype=torch.long))
-    outcomes = judged({"kind": "noise"}, {"kind": "fgsm"}, {"kind": "cw", "steps": 5}, of=of, **over)
+    attacks = ({"kind": "noise"}, {"kind": "fgsm"}, {"kind": "cw", "steps": 5})
+    outcomes = judged(*attacks, of=of, **over)
     kept = {f"{label}/x_adv": o.kept for label, o in outcomes.items() if o.kept is not None}
     evidence = {"x": of.x / 255, "y": of.y, **kept}
     assert mismatches(outcomes, Threshold(), evidence) == 0
