@@ -25,7 +25,7 @@ ROLES = get_args(Weights)
 def expanded(
     connection: Connection, raw: Mapping[str, Any]
 ) -> TrainSpec | EvaluateSpec | VisualiseSpec:
-    """Complete and validate a submission, reading what it starts from and attacks with, if anything.
+    """Complete and validate a submission, reading whatever weights it names.
 
     Raises SpecInvalid.
     """

@@ -139,7 +139,7 @@ def _facts(known: TrainSpec | Uploaded) -> Uploaded:
 
 
 def _take_same_images(data: DataSpec, known: TrainSpec | Uploaded, pointer: str) -> None:
-    """Refuse a source of a transfer attack that cannot judge the very images. Raises SpecInvalid."""
+    """Refuse a surrogate that cannot judge the very images. Raises SpecInvalid."""
     facts, channels = _facts(known), DATASETS[data.dataset].channels
     if (channels, data.num_classes) != (facts.channels, facts.classes):
         raise _wrong(

@@ -733,9 +733,9 @@ class VisualiseSpec(_Common):
 RunSpec = Annotated[TrainSpec | EvaluateSpec | VisualiseSpec, Field(discriminator="kind")]
 
 
-def sources(spec: TrainSpec | EvaluateSpec | VisualiseSpec) -> dict[str, Source]:
-    """Return the weights a run reads that are not its own, by :attr:`Source.key`."""
-    found = [] if isinstance(spec, TrainSpec) else [spec.source]
-    if not isinstance(spec, VisualiseSpec):
-        found += [a.source for a in spec.evaluation.attacks if isinstance(a, Transfer)]
+def surrogates(spec: TrainSpec | EvaluateSpec | VisualiseSpec) -> dict[str, Source]:
+    """Return the weights that a run's transfer attacks are made on, by :attr:`Source.key`."""
+    if isinstance(spec, VisualiseSpec):
+        return {}
+    found = [attack.source for attack in spec.evaluation.attacks if isinstance(attack, Transfer)]
     return {source.key: source for source in found}

@@ -43,7 +43,7 @@ class Setting:
     epsilon: Fraction
     classes: int
     seed: int
-    sources: Mapping[str, CamClassifier] = MappingProxyType({})
+    surrogates: Mapping[str, CamClassifier] = MappingProxyType({})
     """Networks that transfer attacks make their images on, by ``Source.key``; in evaluation mode,
     without gradients of their weights."""
 
@@ -88,8 +88,8 @@ def _stages(spec: a.Attack, setting: Setting) -> Iterator[Stage]:  # noqa: C901 
             yield _adaptive(spec, setting)
         case a.Transfer():
             size = float(spec.step_at(setting.epsilon))
-            source = setting.sources[spec.source.key]
-            transfer = attacks.Transfer(source=source, step_size=size, num_steps=spec.steps)
+            surrogate = setting.surrogates[spec.source.key]
+            transfer = attacks.Transfer(surrogate=surrogate, step_size=size, num_steps=spec.steps)
             yield from _restarts("transfer", transfer, spec.restarts)
         case _:
             assert_never(spec)

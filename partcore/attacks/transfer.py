@@ -16,13 +16,13 @@ from partcore.objectives import cross_entropy
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """PGD on the cross-entropy of ``source``, all steps of it; its last iterate is shown to both.
+    """PGD on the cross-entropy of ``surrogate``, whose last iterate the other network is shown.
 
-    An image that fools the source climbs on: the surer the source is, the likelier it transfers.
+    An image that fools the surrogate climbs on: the surer that is, the likelier it transfers.
     Only the last iterate is judged, so the network under test is asked once an image.
     """
 
-    source: LogitsOf
+    surrogate: LogitsOf
     step_size: float
     num_steps: int
 
@@ -33,7 +33,7 @@ class Transfer:
         begin = begin_at(x, epsilon, start)
         x_adv, zero = begin.x_adv, begin.zero_gradient
         for step in range(self.num_steps):
-            gradient, _ = input_gradient(cross_entropy, self.source, x_adv, y)
+            gradient, _ = input_gradient(cross_entropy, self.surrogate, x_adv, y)
             if step == 0:
                 zero = gradient.flatten(1).abs().amax(dim=1) == 0
             x_adv = LINF.project(LINF.step(x_adv, gradient, self.step_size), x, epsilon)
