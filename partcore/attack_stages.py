@@ -5,9 +5,8 @@ targeted attacks and ensembles resume, drop broken images and tell their progres
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from types import MappingProxyType
 from typing import assert_never
 
 from torch import Tensor
@@ -43,7 +42,7 @@ class Setting:
     epsilon: Fraction
     classes: int
     seed: int
-    surrogates: Mapping[str, CamClassifier] = MappingProxyType({})
+    surrogates: Mapping[str, CamClassifier] = field(default_factory=dict)
     """Networks that transfer attacks make their images on, by ``Source.key``; in evaluation mode,
     without gradients of their weights."""
 
