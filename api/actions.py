@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Connection
 
@@ -12,51 +12,66 @@ from api.auth import require_own
 from api.lab import Lab
 from domain.errors import FieldError, NotFound, SpecInvalid, VersionMismatch
 from domain.ids import ID_PATTERN
-from domain.presets import Uploaded, expand, source_id
-from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
+from domain.presets import OWN_SOURCE, Uploaded, expand, named_sources
+from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec, Weights
 from store import artifacts, checkpoints, runs
 from store.engine import database_now
 from store.rows import RunRow, User
+
+ROLES = get_args(Weights)
+"""Which checkpoints of a run others may start from."""
 
 
 def expanded(
     connection: Connection, raw: Mapping[str, Any]
 ) -> TrainSpec | EvaluateSpec | VisualiseSpec:
-    """Complete and validate a submission, reading what it starts from, if anything.
+    """Complete and validate a submission, reading whatever weights it names.
 
     Raises SpecInvalid.
     """
-    if raw.get("kind", "train") == "train":
-        return expand(raw)
-    if (run_id := source_id(raw, "run")) is not None:
-        weights = raw["source"].get("weights", "best")
-        return expand(raw, source=_source(connection, run_id, weights))
-    if (checkpoint_id := source_id(raw, "checkpoint")) is not None:
-        return expand(raw, source=_uploaded(connection, checkpoint_id))
-    return expand(raw)
+    known = {pointer: _known(connection, named, pointer) for pointer, named in named_sources(raw)}
+    found = {pointer: facts for pointer, facts in known.items() if facts is not None}
+    own = found.pop(OWN_SOURCE, None)
+    return expand(raw, source=own, others=found)
 
 
-def _uploaded(connection: Connection, checkpoint_id: str) -> Uploaded:
+def _known(
+    connection: Connection, named: Mapping[str, Any], pointer: str
+) -> TrainSpec | Uploaded | None:
+    """Return what is known of the weights named at ``pointer``, None where none are.
+
+    Raises SpecInvalid when there are no such weights.
+    """
+    if isinstance(run_id := named.get("run"), str):
+        return _trained(connection, run_id, named.get("weights", "best"), f"{pointer}/run")
+    if isinstance(checkpoint_id := named.get("checkpoint"), str):
+        return _uploaded(connection, checkpoint_id, f"{pointer}/checkpoint")
+    return None
+
+
+def _uploaded(connection: Connection, checkpoint_id: str, pointer: str) -> Uploaded:
     """Return what an uploaded checkpoint is. Raises SpecInvalid when there is none."""
     try:
         row = checkpoints.get(connection, _checked("checkpoint", checkpoint_id))
     except NotFound as error:
-        raise SpecInvalid([FieldError("/source/checkpoint", str(error))]) from None
+        raise SpecInvalid([FieldError(pointer, str(error))]) from None
     return Uploaded(row.model, row.channels, row.classes)
 
 
-def _source(connection: Connection, run_id: str, weights: object) -> TrainSpec:
+def _trained(connection: Connection, run_id: str, weights: object, pointer: str) -> TrainSpec:
     """Return the spec behind a checkpoint. Raises SpecInvalid when there is none."""
     try:
         row = find(connection, run_id)
     except NotFound as error:
-        raise _wrong_source(str(error)) from None
+        raise SpecInvalid([FieldError(pointer, str(error))]) from None
     if row.kind != "train":
-        raise _wrong_source(f"Run {run_id} is of kind `{row.kind}`; name a training run.")
-    if isinstance(weights, str) and artifacts.checkpoint(connection, run_id, weights) is None:
-        kept = [r for r in ("best", "last") if artifacts.checkpoint(connection, run_id, r)]
+        told = f"Run {run_id} is of kind `{row.kind}`; name a training run."
+        raise SpecInvalid([FieldError(pointer, told)])
+    kept = [role for role in ROLES if artifacts.checkpoint(connection, run_id, role) is not None]
+    if weights in ROLES and weights not in kept:
         have = f"it has {' and '.join(kept)}" if kept else "it has none yet"
-        raise _wrong_source(f"Run {run_id} ({row.state}) has no {weights!r} checkpoint; {have}.")
+        told = f"Run {run_id} ({row.state}) has no {weights!r} checkpoint; {have}."
+        raise SpecInvalid([FieldError(pointer, told)])
     return TrainSpec.model_validate(row.spec)
 
 
@@ -71,10 +86,6 @@ def _checked(what: str, identifier: str) -> str:
     if not re.fullmatch(ID_PATTERN, identifier):
         raise NotFound(what, identifier)
     return identifier
-
-
-def _wrong_source(detail: str) -> SpecInvalid:
-    return SpecInvalid([FieldError("/source/run", detail)])
 
 
 def submit(lab: Lab, user: User, raw: Mapping[str, Any], key: str | None = None) -> RunRow:

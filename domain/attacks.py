@@ -11,6 +11,7 @@ from pydantic import Field
 
 from domain.base import SpecModel
 from domain.units import Radius, format_radius
+from domain.weights import ModelSpec, Source
 
 Norm = Literal["linf", "l2"]
 Steps = Annotated[int, Field(ge=1, le=10_000)]
@@ -262,6 +263,23 @@ class Adaptive(_Stepwise):
         return f"{self.kind}-{self.steps}"
 
 
+class Transfer(_Stepwise):
+    """PGD on the cross-entropy of another network, whose images are then shown to this one."""
+
+    kind: Literal["transfer"] = "transfer"
+    source: Source
+    """Weights of that network, trained for as many channels and classes."""
+    model: ModelSpec
+    """That network; filled in from the source."""
+    restarts: Restarts = 1
+    """Random starts; an image is broken if any of them breaks it."""
+
+    @property
+    def name(self) -> str:
+        """See _Attack."""
+        return f"transfer-{self.source.short}-{self.steps}{_times(self.restarts)}"
+
+
 def _unless(value: int, usual: int) -> str:
     return "" if value == usual else f"-{value}"
 
@@ -278,7 +296,8 @@ Attack = Annotated[
     | Square
     | AutoAttack
     | Noise
-    | Adaptive,
+    | Adaptive
+    | Transfer,
     Field(discriminator="kind"),
 ]
 
@@ -289,6 +308,8 @@ GRADIENT_KINDS = frozenset(
     }
 )
 """Kinds that follow the network's gradients and move every image they try."""
+MOVING_KINDS = GRADIENT_KINDS | {"transfer"}
+"""Kinds that follow some network's gradients and move every image they try."""
 MARGIN_KINDS = frozenset(
     {
         *("cw", "mma", "mm3", "mm5", "mm9", "mm+", "multi-targeted"),
@@ -296,8 +317,8 @@ MARGIN_KINDS = frozenset(
     }
 )
 """Kinds whose loss is a margin between logits, which does not fade when the softmax saturates."""
-BLACK_BOX_KINDS = frozenset({"square"})
-"""Kinds that see logits alone."""
+BLACK_BOX_KINDS = frozenset({"square", "transfer"})
+"""Kinds that see the network's logits alone, and no gradient of it."""
 
 
 def suite(name: str, epsilon: Fraction, classes: int) -> tuple[Attack, ...]:

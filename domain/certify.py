@@ -129,6 +129,7 @@ def _another_question(first: AttackResult, again: AttackResult) -> str:
     aspects = {
         "n": "another number of images",
         "threat": "another threat model",
+        "surrogate": "its images were made on another network",
         "complete": "one ran to its end, the other did not",
         "cascaded": "one attacked every image, the other only survivors",
         **dict.fromkeys(("steps", "step_size", "restarts"), "another strength of the attack"),

@@ -4,9 +4,10 @@ A submission is a JSON object. ``preset`` names a starting point; every field be
 the preset's. What comes out names every value that decides a number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,10 +17,12 @@ from domain.catalog import DATASETS, MODELS, DatasetFacts
 from domain.errors import FieldError, SpecInvalid
 from domain.recipes import PRESETS
 from domain.scheduled import CONSTANT, RAMP
-from domain.spec import EvaluateSpec, Part, RunSpec, TrainSpec, VisualiseSpec
+from domain.spec import DataSpec, EvaluateSpec, Part, RunSpec, TrainSpec, VisualiseSpec
 from domain.units import format_radius, parse_radius
 
 DEFAULT_EPOCHS = 30
+MOST_TRANSFERS = 16
+"""Transfer attacks a submission may have: each has a network of its own in memory."""
 
 _TYPES: Mapping[str, type[TrainSpec | EvaluateSpec | VisualiseSpec]] = {
     "train": TrainSpec,
@@ -31,27 +34,51 @@ RUN_SPEC: TypeAdapter[TrainSpec | EvaluateSpec | VisualiseSpec] = TypeAdapter(Ru
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What is known of weights that nobody here trained."""
+    """What is known of weights that nobody here trained: all that decides which images fit."""
 
     model: str
     channels: int
     classes: int
 
 
-def source_id(raw: Mapping[str, Any], field: Literal["run", "checkpoint"]) -> str | None:
-    """The id of what an `evaluate` or `visualise` submission starts from, if it names one."""
-    found = _given(raw, "source").get(field)
-    return found if isinstance(found, str) else None
+def named_sources(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each source a submission has room for, by JSON pointer: its own and its attacks'.
+
+    The value is what was written there, empty if that is no object. Raises SpecInvalid when there
+    are too many.
+    """
+    if raw.get("kind", "train") != "train":
+        yield OWN_SOURCE, _given(raw, "source")
+    for count, (pointer, attack) in enumerate(_transfers(raw)):
+        if count == MOST_TRANSFERS:
+            raise _wrong("/evaluation/attacks", f"at most {MOST_TRANSFERS} may be transfer attacks")
+        yield f"{pointer}/source", _given(attack, "source")
+
+
+OWN_SOURCE = "/source"
+"""Where an `evaluate` or `visualise` submission says what it starts from."""
+
+
+def _transfers(raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield a submission's transfer attacks by JSON pointer."""
+    attacks = _given(raw, "evaluation").get("attacks")
+    for i, attack in enumerate(attacks if isinstance(attacks, list) else ()):
+        if isinstance(attack, Mapping) and attack.get("kind") == "transfer":
+            yield f"/evaluation/attacks/{i}", attack
 
 
 def expand(
-    raw: Mapping[str, Any], *, source: TrainSpec | Uploaded | None = None
+    raw: Mapping[str, Any],
+    *,
+    source: TrainSpec | Uploaded | None = None,
+    others: Mapping[str, TrainSpec | Uploaded] = MappingProxyType({}),
 ) -> TrainSpec | EvaluateSpec | VisualiseSpec:
     """Complete a submission and validate it.
 
     raw: the JSON object a person sent. ``kind`` defaults to ``train``.
     source: for `evaluate` and `visualise`: the spec of the run, or the facts of the uploaded
-    checkpoint, that :func:`source_id` names.
+    checkpoint, that is named at OWN_SOURCE.
+    others: the same of the other sources that :func:`named_sources` yields, by pointer.
 
     Raises SpecInvalid naming each wrong field by JSON pointer and what is allowed there.
     """
@@ -59,6 +86,7 @@ def expand(
     spec_type = _TYPES.get(kind) if isinstance(kind, str) else None
     if spec_type is None:
         raise _wrong("/kind", f"{kind!r} is no kind of run; allowed: {', '.join(_TYPES)}")
+    raw = _with_networks(raw, others)
     if spec_type is TrainSpec:
         whole = _merge(_training_defaults(raw), raw)
     else:
@@ -69,7 +97,63 @@ def expand(
     except ValidationError as error:
         raise SpecInvalid(field_errors(error, whole)) from None
     _stay_with_source(spec, source)
+    for pointer, other in others.items():
+        _take_same_images(spec.data, other, pointer)
     return spec
+
+
+def _with_networks(
+    raw: Mapping[str, Any], others: Mapping[str, TrainSpec | Uploaded]
+) -> Mapping[str, Any]:
+    """Write into each transfer attack which network its source is. Raises SpecInvalid."""
+    written = {}
+    for pointer, attack in _transfers(raw):
+        known = others.get(f"{pointer}/source")
+        if known is None:
+            raise _wrong(f"{pointer}/source", f"a transfer attack needs {A_SOURCE}")
+        model = {"name": _facts(known).model}
+        if attack.get("model", model) != model:
+            raise _wrong(f"{pointer}/model", f"the source is a {model['name']}; leave `model` out")
+        written[pointer] = {**attack, "model": model}
+    if not written:
+        return raw
+    evaluation = raw["evaluation"]
+    attacks = [
+        written.get(f"/evaluation/attacks/{i}", attack)
+        for i, attack in enumerate(evaluation["attacks"])
+    ]
+    return {**raw, "evaluation": {**evaluation, "attacks": attacks}}
+
+
+A_SOURCE = (
+    "the id of a training run that has a checkpoint, or `checkpoint`: the id of an uploaded one"
+)
+
+
+def _facts(known: TrainSpec | Uploaded) -> Uploaded:
+    """Return what kind of images weights are for, whoever trained them."""
+    if isinstance(known, Uploaded):
+        return known
+    channels = DATASETS[known.data.dataset].channels
+    return Uploaded(known.model.name, channels, known.data.num_classes)
+
+
+def _take_same_images(data: DataSpec, known: TrainSpec | Uploaded, pointer: str) -> None:
+    """Refuse a surrogate that cannot judge the very images. Raises SpecInvalid."""
+    facts, channels = _facts(known), DATASETS[data.dataset].channels
+    if (channels, data.num_classes) != (facts.channels, facts.classes):
+        raise _wrong(
+            pointer,
+            f"its network is for {facts.channels} channels and {facts.classes} classes, the judged "
+            f"images have {channels} and {data.num_classes}; name weights trained on such images",
+        )
+    smallest = MODELS[facts.model].smallest_size
+    if data.image_size < smallest:
+        raise _wrong(
+            pointer,
+            f"its network, a {facts.model}, takes images of {smallest}x{smallest} and more, not "
+            f"{data.image_size}x{data.image_size}; name weights of another network",
+        )
 
 
 def _write_out_suite(whole: dict[str, Any], given: Mapping[str, Any]) -> None:
@@ -246,8 +330,7 @@ def _source_defaults(
     if source is None:
         raise _wrong(
             "/source/run",
-            f"`{kind}` needs the id of a training run that has a checkpoint, or `checkpoint`: the "
-            "id of an uploaded one",
+            f"`{kind}` needs {A_SOURCE}",
         )
     if isinstance(source, Uploaded):
         return _upload_defaults(kind, source, raw)

@@ -8,6 +8,7 @@ from typing import Literal
 from domain.attacks import Norm
 from domain.base import Model
 from domain.units import Radius
+from domain.weights import Source
 
 Severity = Literal["broken", "suspicious"]
 Verdict = Literal["sound", "suspicious", "broken", "incomplete"]
@@ -58,6 +59,15 @@ class AttackEvidence(Model):
     """Images that the attack says it broke and that are right at its own x_adv."""
 
 
+class Surrogate(Model):
+    """The network that a transfer attack made its images on."""
+
+    source: Source
+    model: str
+    model_sha256: str
+    """Hash of its weights, as an evaluation gives that of the network it judges."""
+
+
 class StageResult(Model):
     """Part of an attack: a restart, a target, a member of AutoAttack."""
 
@@ -98,6 +108,8 @@ class AttackResult(Model):
     """Whether images broken by earlier attacks count as broken here."""
     stages: tuple[StageResult, ...] = ()
     """What stood after each of its parts, where it has several."""
+    surrogate: Surrogate | None = None
+    """For a transfer attack: where its images come from."""
 
 
 class AuditCheck(Model):

@@ -4,18 +4,16 @@ A spec names everything that decides a run's numbers. Presets are expanded befor
 (:mod:`domain.presets`), so a run never changes meaning when a preset does.
 """
 
-from difflib import get_close_matches
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from domain.attacks import Attack as Attack
-from domain.attacks import Cw, Fgsm, Mma, Pgd
+from domain.attacks import Cw, Fgsm, Mma, Pgd, Transfer
 from domain.base import SpecModel, misfit
-from domain.catalog import DATASETS, MODELS, TORCHVISION, DatasetName
+from domain.catalog import DATASETS, MODELS, DatasetName
 from domain.corruptions import CorruptionSpec
-from domain.ids import ID_PATTERN
 from domain.scheduled import (
     Progress,
     ScheduledRadius,
@@ -27,6 +25,9 @@ from domain.scheduled import (
     moments,
 )
 from domain.units import Radius
+from domain.weights import ModelSpec as ModelSpec
+from domain.weights import Source as Source
+from domain.weights import Weights as Weights
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,79}$")]
 FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -51,7 +52,6 @@ CamName = Literal[
     "package:SegEigenCAM",
     "package:ShapleyCAM",
 ]
-Weights = Literal["best", "last"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -95,26 +95,6 @@ class DataSpec(SpecModel):
     def image_size(self) -> int:
         """Side of the square images, pixels."""
         return self.size or DATASETS[self.dataset].size
-
-
-class ModelSpec(SpecModel):
-    """Which network."""
-
-    name: str
-    """`small-cnn`, `resnet18`, `preact-resnet18`, `wrn-28-10`, `wrn-34-10`, or `torchvision:` and a
-    classifier of torchvision that ends in pooling and a linear head, such as
-    `torchvision:resnet50`."""
-
-    @model_validator(mode="after")
-    def _is_known(self) -> Self:
-        if self.name not in MODELS:
-            ours = ", ".join(repr(name) for name in MODELS if not name.startswith(TORCHVISION))
-            near = get_close_matches(self.name, MODELS, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise misfit(
-                "name", f"there is no {self.name!r}; allowed: {ours}, '{TORCHVISION}...'{hint}"
-            )
-        return self
 
 
 class InnerAttack(SpecModel):
@@ -721,28 +701,6 @@ class TrainSpec(_Common):
             )
 
 
-class Source(SpecModel):
-    """Weights: of a finished run, or uploaded."""
-
-    run: Annotated[str, StringConstraints(pattern=ID_PATTERN)] | None = None
-    """Id of the run that trained them."""
-    weights: Weights = "best"
-    """Of a run: `best` or `last`."""
-    checkpoint: Annotated[str, StringConstraints(pattern=ID_PATTERN)] | None = None
-    """Id of an uploaded file, instead of a run."""
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if (self.run is None) == (self.checkpoint is None):
-            raise misfit("run", "give one of `run` and `checkpoint`")
-        return self
-
-    @property
-    def title(self) -> str:
-        """What to call it in a message."""
-        return f"run {self.run}" if self.run else f"checkpoint {self.checkpoint}"
-
-
 class EvaluateSpec(_Common):
     """Attack weights. `data` and `model` are filled in from the run that trained them; with an
     uploaded checkpoint, name the `data`."""
@@ -773,3 +731,11 @@ class VisualiseSpec(_Common):
 
 
 RunSpec = Annotated[TrainSpec | EvaluateSpec | VisualiseSpec, Field(discriminator="kind")]
+
+
+def surrogates(spec: TrainSpec | EvaluateSpec | VisualiseSpec) -> dict[str, Source]:
+    """Return the weights that a run's transfer attacks are made on, by :attr:`Source.key`."""
+    if isinstance(spec, VisualiseSpec):
+        return {}
+    found = [attack.source for attack in spec.evaluation.attacks if isinstance(attack, Transfer)]
+    return {source.key: source for source in found}

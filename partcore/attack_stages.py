@@ -4,8 +4,8 @@ A restart is a stage, a target is a stage, each member of AutoAttack is one or s
 targeted attacks and ensembles resume, drop broken images and tell their progress the same way.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import assert_never
 
@@ -42,6 +42,9 @@ class Setting:
     epsilon: Fraction
     classes: int
     seed: int
+    surrogates: Mapping[str, CamClassifier] = field(default_factory=dict)
+    """Networks that transfer attacks make their images on, by ``Source.key``; in evaluation mode,
+    without gradients of their weights."""
 
 
 def stages(spec: a.Attack, setting: Setting) -> list[Stage]:
@@ -82,6 +85,11 @@ def _stages(spec: a.Attack, setting: Setting) -> Iterator[Stage]:  # noqa: C901 
             yield from _autoattack(spec, setting)
         case a.Adaptive():
             yield _adaptive(spec, setting)
+        case a.Transfer():
+            size = float(spec.step_at(setting.epsilon))
+            surrogate = setting.surrogates[spec.source.key]
+            transfer = attacks.Transfer(surrogate=surrogate, step_size=size, num_steps=spec.steps)
+            yield from _restarts("transfer", transfer, spec.restarts)
         case _:
             assert_never(spec)
 

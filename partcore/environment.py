@@ -30,6 +30,8 @@ class Environment:
     """Continue from `checkpoints/last.safetensors` (and its `best` beside it) in ``work``."""
     source_checkpoint: Path | None = None
     """For `evaluate` and `visualise`: the weights."""
+    surrogates: Path | None = None
+    """Folder of the weights that transfer attacks are made on, each under its ``Source.key``."""
     checkpoint_requested: Callable[[], bool] = _never
     """Asked after each step; True asks for a checkpoint there."""
     ranks: Ranks = ALONE

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from domain import attacks as a
 from domain import spec as s
 from domain.events import Event, Log, Progress
-from domain.results import AttackResult, StageResult, ThreatModel, wilson_interval
+from domain.results import AttackResult, StageResult, Surrogate, ThreatModel, wilson_interval
 from partcore import standing as state
 from partcore.attack_stages import Setting, Stage, stages
 from partcore.attacks.project import L2_BALL, LINF, Ball
@@ -46,12 +47,14 @@ def evaluate(
     *,
     seed: int,
     environment: Environment,
+    surrogates: Mapping[str, CamClassifier] = MappingProxyType({}),
     stages_of: StagesOf = stages,
 ) -> Generator[Event, None, dict[str, Outcome]]:
     """Yield progress; return an Outcome for `clean` and each attack, by label, in order.
 
     images: in order of id; all of them are judged. With ``environment.resume`` it goes on from the
     partial evaluation in ``environment.work``, if that is of the same spec, weights and images.
+    surrogates: the networks of transfer attacks, as :class:`Setting` has them.
     stages_of: how an attack is made; the audit's self-test plants broken ones.
     """
     key = state.key(
@@ -59,6 +62,7 @@ def evaluate(
         seed=seed,
         model_sha256=weights_sha256(model.state_dict()),
         data_sha256=fingerprint(images),
+        surrogates_sha256={key: weights_sha256(m.state_dict()) for key, m in surrogates.items()},
     )
     found = Standing(key)
     if environment.resume:
@@ -67,7 +71,7 @@ def evaluate(
         clean = yield from _clean(model, images, spec, environment)
         if len(found.outcomes) or found.under_way:
             yield Log(message=f"evaluation goes on after {len(found.outcomes)} attacks")
-        siege = _Siege(model, images, clean, spec, seed, environment, found, stages_of)
+        siege = _Siege(model, images, clean, spec, seed, environment, found, surrogates, stages_of)
         yield from siege.run()
     return {"clean": clean, **found.outcomes}
 
@@ -104,6 +108,7 @@ class _Siege:
     seed: int
     environment: Environment
     found: Standing
+    surrogates: Mapping[str, CamClassifier]
     stages_of: StagesOf
     spent_passes: int = 0
     spent_seconds: float = 0.0
@@ -122,7 +127,7 @@ class _Siege:
 
     def _attack(self, attack: s.Attack) -> Iterator[Event]:
         epsilon = self.spec.epsilon_of(attack)
-        setting = Setting(self.model, epsilon, self._classes(), self.seed)
+        setting = Setting(self.model, epsilon, self._classes(), self.seed, self.surrogates)
         parts = self.stages_of(attack, setting)
         if (now := self.found.under_way) is None:
             now = UnderWay(attack.label, self._fresh(attack))
@@ -197,7 +202,7 @@ class _Siege:
         x, y = to_unit(self.images.x[where]), self.images.y[where]
         counted = Counted(self.model)
         attempt = part.attack(counted, x, y, epsilon, unit[index].to(x.device))
-        now.tally.measures.passes += counted.passes
+        now.tally.measures.passes += counted.passes + attempt.other_passes
         now.tally.note(counted, x, y, index, attempt, first=now.stage == 0)
 
     def _classes(self) -> int:
@@ -218,8 +223,17 @@ class _Siege:
             "cascaded": self.spec.cascade,
             "stages": tuple(now.stages) if len(now.stages) > 1 else (),
         }
+        if isinstance(attack, a.Transfer):
+            facts["surrogate"] = self._surrogate(attack)
         result = result.model_copy(update=facts | _strength(attack, epsilon))
         return Outcome(result, correct, tally.kept, tally.margin)
+
+    def _surrogate(self, attack: a.Transfer) -> Surrogate:
+        return Surrogate(
+            source=attack.source,
+            model=attack.model.name,
+            model_sha256=weights_sha256(self.surrogates[attack.source.key].state_dict()),
+        )
 
 
 def _ball(attack: s.Attack) -> Ball:
@@ -239,7 +253,7 @@ def _strength(attack: s.Attack, epsilon: Fraction) -> dict[str, object]:
     if isinstance(attack, a.Square | a.Noise):
         return found
     found["steps"] = attack.steps
-    if isinstance(attack, a.Pgd | a.Cw | a.Mma | a.MultiTargeted | a.Adaptive):
+    if isinstance(attack, a.Pgd | a.Cw | a.Mma | a.MultiTargeted | a.Adaptive | a.Transfer):
         found["step_size"] = attack.step_at(epsilon)
     return found
 

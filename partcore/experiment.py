@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from domain import spec as s
+from domain.attacks import Transfer
 from domain.audit import Record, audit, missing_attacks
 from domain.errors import CheckpointInvalid
 from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress, Started
@@ -192,7 +193,12 @@ def _judge(
         test = test.take(torch.arange(min(evaluated.images, len(test))))
     images = test.to(environment.device)
     outcomes = yield from evaluate(
-        subject.model, images, evaluated, seed=spec.seed, environment=environment
+        subject.model,
+        images,
+        evaluated,
+        seed=spec.seed,
+        environment=environment,
+        surrogates=_surrogates(evaluated, split, environment),
     )
     yield _keep_outcomes(outcomes, images, environment)
     yield _keep_evidence(outcomes, images, environment)
@@ -236,6 +242,23 @@ def _judge(
         corruptions=corruptions,
     )
     yield Evaluated(evaluation=found)
+    return found
+
+
+def _surrogates(
+    evaluated: s.EvaluationSpec, split: Split, environment: Environment
+) -> dict[str, CamClassifier]:
+    """Return the networks that transfer attacks are made on, frozen. Raises CheckpointInvalid."""
+    found: dict[str, CamClassifier] = {}
+    for attack in evaluated.attacks:
+        if not isinstance(attack, Transfer) or attack.source.key in found:
+            continue
+        file = (environment.surrogates or Path()) / f"{attack.source.key}.safetensors"
+        if environment.surrogates is None or not file.exists():
+            raise CheckpointInvalid(f"there are no weights of {attack.source.title} to attack with")
+        network = build.model(attack.model, split, seed=0).to(environment.device)
+        _load_into(network, file)
+        found[attack.source.key] = network.eval().requires_grad_(requires_grad=False)
     return found
 
 

@@ -111,12 +111,21 @@ class Standing:
         return standing
 
 
-def key(spec: s.EvaluationSpec, *, seed: int, model_sha256: str, data_sha256: str) -> str:
+def key(
+    spec: s.EvaluationSpec,
+    *,
+    seed: int,
+    model_sha256: str,
+    data_sha256: str,
+    surrogates_sha256: Mapping[str, str],
+) -> str:
     """Return what must be equal for attacks' outcomes to be those of the same evaluation."""
     deciding = spec.model_dump(
         mode="json", exclude={"batch_size", "budget_passes", "budget_seconds", "corruptions"}
     )
-    text = json.dumps([deciding, seed, model_sha256, data_sha256], sort_keys=True)
+    text = json.dumps(
+        [deciding, seed, model_sha256, data_sha256, dict(surrogates_sha256)], sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -81,6 +81,7 @@ class Options:
     threads: int
     resume: bool
     source: Path | None
+    surrogates: Path | None
     events: int
     control: int
     lease: float
@@ -92,7 +93,8 @@ def parse(arguments: list[str]) -> Options:
     for name in ("spec", "work", "data-root"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--device", required=True)
-    parser.add_argument("--source", type=Path)
+    for name in ("source", "surrogates"):
+        parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--resume", action="store_true")
     for name in ("threads", "events", "control"):
         parser.add_argument(f"--{name}", type=int, required=True)
@@ -121,6 +123,7 @@ def events(options: Options, leash: Leash) -> Generator[Event, None, None]:
         threads=options.threads,
         resume=options.resume,
         source_checkpoint=options.source,
+        surrogates=options.surrogates,
         checkpoint_requested=leash.checkpoint_requested,
     )
     try:

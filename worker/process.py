@@ -32,10 +32,11 @@ class Assignment:
     lease: float
     resume: bool = False
     source: Path | None = None
+    surrogates: Path | None = None
 
     def arguments(self) -> list[str]:
         """Return the command line, without the pipes."""
-        told = {
+        told: dict[str, object] = {
             "--spec": self.spec,
             "--work": self.work,
             "--data-root": self.data_root,
@@ -44,8 +45,9 @@ class Assignment:
             "--lease": self.lease,
         }
         flags = ["--resume"] if self.resume else []
-        source = ["--source", str(self.source)] if self.source else []
-        return [*(str(part) for pair in told.items() for part in pair), *flags, *source]
+        files = {"--source": self.source, "--surrogates": self.surrogates}
+        told |= {name: file for name, file in files.items() if file is not None}
+        return [*(str(part) for pair in told.items() for part in pair), *flags]
 
 
 class Child:

@@ -30,7 +30,7 @@ from domain.errors import (
 from domain.events import Failed, Finished, read_frames
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState
-from domain.spec import Source, TrainSpec
+from domain.spec import Source, TrainSpec, surrogates
 from store import artifacts, checkpoints, metrics, queue, runs
 from store.blobs import Blobs
 from store.engine import database_now, writing
@@ -47,6 +47,8 @@ PATIENCE = 5.0
 """Seconds a child gets to end by itself, and again after SIGTERM."""
 
 
+SURROGATES = "surrogates"
+"""Folder of the weights that transfer attacks are made on, within the work folder."""
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Verdict: TypeAlias = tuple[RunState, str, dict[str, Any] | None]
 """State, reason and failure; QUEUED without a failure is a planned stop."""
@@ -205,7 +207,11 @@ class Supervisor(threading.Thread):
         spec = RUN_SPEC.validate_python(run.spec)
         spec_file = self._work / "spec.json"
         spec_file.write_text(spec.model_dump_json())
-        source = None if isinstance(spec, TrainSpec) else self._stage_source(spec.source)
+        source = None
+        if not isinstance(spec, TrainSpec):
+            source = self._stage_weights(spec.source, "source.safetensors")
+        for key, other in (others := surrogates(spec)).items():
+            self._stage_weights(other, f"{SURROGATES}/{key}.safetensors")
         resume = self._stage_resume()
         return Assignment(
             spec=spec_file,
@@ -216,16 +222,17 @@ class Supervisor(threading.Thread):
             lease=max(0.0, self._deadline - time.monotonic()),
             resume=resume,
             source=source,
+            surrogates=self._work / SURROGATES if others else None,
         )
 
-    def _stage_source(self, source: Source) -> Path:
+    def _stage_weights(self, source: Source, name: str) -> Path:
         """Fetch the weights of another run, or uploaded ones. Raises LabError: there are none."""
-        file = self._work / "source.safetensors"
+        file = self._work / name
         if source.checkpoint is not None:
             with writing(self._engine) as connection:
                 row = checkpoints.get(connection, source.checkpoint)
             self._blobs.fetch(row.key, file, sha256=row.sha256)
-        elif self._fetch(str(source.run), source.weights, file.name) is None:
+        elif self._fetch(str(source.run), source.weights, name) is None:
             raise ExperimentError(f"{source.title} has no {source.weights} weights")
         return file
 

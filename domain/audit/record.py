@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from domain.attacks import GRADIENT_KINDS, MARGIN_KINDS
+from domain.attacks import MARGIN_KINDS, MOVING_KINDS
 from domain.bitmap import Bitmap
 from domain.results import AttackResult, AuditFacts
 
@@ -35,9 +35,9 @@ class Record:
         object.__setattr__(self, "correct", decoded)
 
     def attacks(self) -> Iterator[AttackResult]:
-        """Yield the gradient attacks that had something to attack."""
+        """Yield the attacks that follow gradients, if there was something to attack."""
         if self.results["clean"].correct:
-            yield from (r for r in self.results.values() if r.kind in GRADIENT_KINDS)
+            yield from (r for r in self.results.values() if r.kind in MOVING_KINDS)
 
     def comparable(self, *kinds: str) -> Iterator[AttackResult]:
         """Yield complete attacks of some kinds, each apart from the others, at the whole radius."""

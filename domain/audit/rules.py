@@ -115,7 +115,11 @@ def reach(record: Record) -> Answer:
 
 def zero_gradients(record: Record) -> Answer:
     """At most 1 % of the images have an input gradient that is all zero."""
-    shares = {r.label: r.evidence.zero_gradient_fraction for r in record.attacks() if r.evidence}
+    shares = {
+        r.label: r.evidence.zero_gradient_fraction
+        for r in record.attacks()
+        if r.evidence and r.kind in GRADIENT_KINDS
+    }
     failures = [f"{label}: {share:.1%}" for label, share in shares.items() if share > 0.01]
     most = max(shares.values(), default=0.0)
     return answer(failures, len(shares), f"at most {most:.2%} of the gradients are zero")
@@ -250,29 +254,33 @@ PHOTOGRAPH_SWEEP = frozenset({"cifar10", "cifar100", "image-folder"})
 
 
 def black_box(record: Record) -> Answer:
-    """Square breaks at most 0.2 points (or two standard errors) that no white box broke."""
+    """A black box breaks at most 0.2 points (or two standard errors) that no white box broke."""
     white = list(record.comparable(*GRADIENT_KINDS))
     if not any(r.kind in MARGIN_KINDS for r in white):
         return "does-not-apply", "needs a white-box attack on the margin"
-    extra = _only_square(record, white)
-    if extra is None:
-        return "does-not-apply", "needs Square, alone or as the last of AutoAttack"
+    found = {r.label: _only_by(record, r, white) for r in record.comparable(*BLACK_BOX_KINDS)}
+    found |= {f"Square of {r.label}": n for r in white if (n := _last_of(r, "square")) is not None}
+    if not found:
+        return "does-not-apply", "needs Square, alone or as the last of AutoAttack, or a transfer"
+    most = max(found, key=lambda label: found[label])
+    extra = found[most]
     share = extra / record.worst_case.n
     allowed = max(TOLERANCE, 2 * math.sqrt(share * (1 - share) / record.worst_case.n))
-    told = f"Square alone broke {extra} images, {share:.2%} (allowed {allowed:.2%})"
+    told = f"{most} alone broke {extra} images, {share:.2%} (allowed {allowed:.2%})"
     return ("holds" if share <= allowed else "fails"), told
 
 
-def _only_square(record: Record, white: list[AttackResult]) -> int | None:
-    """Return how many images fell to Square and to no white box; None without Square."""
-    square = next(record.comparable(*BLACK_BOX_KINDS), None)
-    if square is not None:
-        seen = union_of_breaks(record.correct[r.label] for r in white)
-        return (seen & ~record.correct[square.label]).count()
-    for whole in white:
-        if len(whole.stages) > 1 and whole.stages[-1].name == "square":
-            return whole.stages[-2].correct - whole.stages[-1].correct
-    return None
+def _only_by(record: Record, attack: AttackResult, white: list[AttackResult]) -> int:
+    """Return how many images fell to one attack and to no white box."""
+    standing = union_of_breaks(record.correct[r.label] for r in white)
+    return (standing & ~record.correct[attack.label]).count()
+
+
+def _last_of(whole: AttackResult, name: str) -> int | None:
+    """Return how many images the last stage of an attack broke, None if that is another."""
+    if len(whole.stages) < 2 or whole.stages[-1].name != name:
+        return None
+    return whole.stages[-2].correct - whole.stages[-1].correct
 
 
 def noise(record: Record) -> Answer:

@@ -17,6 +17,7 @@ from partcore.attacks.noise import Noise
 from partcore.attacks.pgd import Pgd
 from partcore.attacks.project import project_linf, step_linf
 from partcore.attacks.square import Square
+from partcore.attacks.transfer import Transfer
 
 __all__ = [
     "Apgd",
@@ -31,6 +32,7 @@ __all__ = [
     "Noise",
     "Pgd",
     "Square",
+    "Transfer",
     "WithinRadii",
     "at_image",
     "gaussian",

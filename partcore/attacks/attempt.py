@@ -20,6 +20,8 @@ class Attempt:
     """(N,) bool: misclassified at x_adv."""
     zero_gradient: Tensor
     """(N,) bool: the first input gradient was zero on every pixel."""
+    other_passes: int = 0
+    """Forward passes of an image through other networks than the one under attack."""
 
 
 class EvaluationAttack(Protocol):

@@ -201,6 +201,33 @@ def test_a_source_that_is_not_there_is_named(lab):
     assert refused(odd, 422, "spec-invalid")["errors"][0]["pointer"] == "/source/weights"
 
 
+def test_the_networks_of_transfer_attacks_are_looked_up_and_named(lab, tmp_path):
+    run = lab.start(data={"dataset": "digits", "train_limit": 200})
+    lab.keep_file(run, "checkpoints/best.safetensors", b"w", tmp_path, role="best")
+    lab.finish(run)
+    ada = lab.client()
+
+    def attacked_from(source: Any):
+        return evaluate(
+            ada, run.id, evaluation={"attacks": [{"kind": "transfer", "source": source}]}
+        )
+
+    accepted = attacked_from({"run": run.id})
+    assert accepted.status_code == 202, accepted.text
+    (attack,) = accepted.json()["spec"]["evaluation"]["attacks"]
+    assert attack["model"] == {"name": "small-cnn"}
+    at = "/evaluation/attacks/0/source"
+    for source, pointer in (
+        ({"run": "0" * 18}, f"{at}/run"),
+        ({"run": run.id, "weights": "last"}, f"{at}/run"),
+        ({"checkpoint": "../../etc/passwd"}, f"{at}/checkpoint"),
+        ("x", at),
+        (None, at),
+    ):
+        told = refused(attacked_from(source), 422, "spec-invalid")["errors"]
+        assert [error["pointer"] for error in told] == [pointer]
+
+
 # ---- the doorbell -------------------------------------------------------------------------------
 
 

@@ -293,6 +293,15 @@ def test_a_rule_says_where_it_does_not_apply(found, rule):
     assert check.outcome == "does-not-apply"
 
 
+def test_a_transfer_is_a_black_box_and_its_surrogates_gradients_are_no_fault_of_the_network():
+    results = sound_results()
+    seen = evidence(zero_gradient_fraction=0.5)
+    results["transfer"] = result("transfer", "transfer", first(150), evidence=seen)
+    assert failing(record(results)) == ["autoattack-smallest", "black-box"]
+    still = result("transfer", "transfer", first(250), evidence=evidence(moved_fraction=0.0))
+    assert failing(record(sound_results() | {"transfer": still})) == ["ran"]
+
+
 def test_square_alone_is_compared_with_the_union_of_white_boxes():
     results = sound_results() | {"square": result("square", "square", first(190))}
     assert failing(record(results)) == []

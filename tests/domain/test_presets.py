@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.errors import SpecInvalid
-from domain.presets import RUN_SPEC, expand, source_id
+from domain.presets import RUN_SPEC, expand
 from domain.recipes import PRESETS
 from domain.scheduled import at
 from domain.spec import EvaluateSpec, Part, TrainSpec, VisualiseSpec
@@ -193,12 +193,6 @@ class TestOfAFinishedRun:
         body = {"kind": "evaluate", "source": {"run": RUN}, "model": {"name": "resnet18"}}
         with pytest.raises(SpecInvalid, match="leave `model` out"):
             expand(body, source=cifar)
-
-    def test_the_source_is_read_from_the_body(self):
-        body = {"source": {"run": RUN, "checkpoint": 7}}
-        assert (source_id(body, "run"), source_id(body, "checkpoint")) == (RUN, None)
-        assert source_id({"source": RUN}, "run") is None
-        assert source_id({}, "checkpoint") is None
 
 
 def test_the_stage_of_training_selects_by_scheduled_weights():

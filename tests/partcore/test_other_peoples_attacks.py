@@ -1,5 +1,6 @@
 """Our attacks beside code that nobody here wrote, on the same network and images."""
 
+import copy
 import math
 from fractions import Fraction
 from pathlib import Path
@@ -142,6 +143,22 @@ def test_targeted_attacks_break_what_their_authors_break(kind):
     else:
         rival = FABAttack_PT(model, n_iter=20, eps=EPSILON, seed=0, targeted=True, device="cpu")
     within_two_paired_errors(mine, stands(model, rival.perturb(x, y), y))
+
+
+def test_a_transfer_is_the_pgd_of_torchattacks_on_the_other_network():
+    model, x, y = judged_right(COUNT)
+    surrogate = copy.deepcopy(model)
+    draws = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in surrogate.parameters():
+            weight += 0.1 * weight.std(correction=0) * torch.randn(weight.shape, generator=draws)
+    assert agreement(stands(surrogate, x, y), torch.ones(len(x), dtype=torch.bool)) > 0.8
+    with frozen(surrogate):
+        mine = ours(attacks.Transfer(surrogate=surrogate, step_size=EPSILON / 4, num_steps=20))
+    rival = torchattacks.PGD(surrogate, eps=EPSILON, alpha=EPSILON / 4, steps=20)
+    theirs = stands(model, rival(x, y), y)
+    within_two_paired_errors(mine, theirs)
+    assert agreement(mine, theirs) >= 0.9
 
 
 def test_autoattack_over_survivors_is_the_authors_run_their_own_way():

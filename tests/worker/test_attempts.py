@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from domain.presets import RUN_SPEC, Uploaded, expand
+from domain.presets import RUN_SPEC, Uploaded, expand, named_sources
 from domain.run_state import RunState
 from store import artifacts, checkpoints, evaluations, history, logs, metrics, queue, runs
 from store.blobs import Blobs
@@ -156,18 +156,24 @@ def test_an_evaluation_and_a_picture_of_a_finished_run(sqlite_engine, state):
         source = look(engine, trained)
         spec = RUN_SPEC.validate_python(source.spec)
         rows = []
+        own = {"kind": "transfer", "source": {"run": trained}}
         for body in (
-            {"kind": "evaluate", "evaluation": {"attacks": [{"kind": "pgd"}, {"kind": "mma"}]}},
+            {"kind": "evaluate", "evaluation": {"attacks": [{"kind": "pgd"}, own]}},
             {"kind": "visualise", "images": 2},
         ):
+            others = {at: spec for at, _ in named_sources(body) if at.startswith("/evaluation")}
             with writing(engine) as connection:
-                whole = expand({**body, "source": {"run": trained}}, source=spec)
+                whole = expand({**body, "source": {"run": trained}}, source=spec, others=others)
                 run = runs.submit(connection, spec=whole, owner="ada", now=NOW).run
             rows.append(ended(engine, run.id))
     assert [row.state for row in rows] == [RunState.SUCCEEDED] * 2, [r.failure for r in rows]
     assert rows[0].summary["clean_accuracy"] == source.summary["clean_accuracy"]
     with reading(engine) as connection:
         (file,) = artifacts.listing(connection, rows[1].id)
+        (judged,) = evaluations.listing(connection, rows[0].id)
+    transfer = judged.record["results"][2]
+    assert transfer["surrogate"]["model_sha256"] == judged.record["model_sha256"]
+    assert transfer["accuracy"] <= judged.record["results"][0]["accuracy"]
     assert file.name == "figures/budget.png"
 
 
