@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast demo table-1 table-2 up bench bench-core audit-selftest docs clean
+.PHONY: help install lock check format test test-fast demo table-1 table-2 up bench bench-core bench-queue audit-selftest docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,10 @@ up: $(STAMP) ## start the lab on this machine and keep it running
 
 bench: $(STAMP) ## print the figures that README quotes
 	$(BIN)/python -m benchmarks
+
+bench-queue: $(STAMP) ## print the queue's figures: a simulated week, claims a second
+	$(BIN)/python -m benchmarks.week
+	$(BIN)/python -m benchmarks.store
 
 bench-core: $(STAMP) ## print the core's figures alone: cost of a step, fidelity of the maps, memory
 	$(BIN)/python -m benchmarks.core

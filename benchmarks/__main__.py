@@ -2,8 +2,9 @@
 
 import sys
 
-from benchmarks import core, store
+from benchmarks import core, store, week
 
 if __name__ == "__main__":
     core.main(sys.argv[1:])
+    week.main([])
     store.main()

@@ -76,7 +76,7 @@ def submission(
         "seed": spec.seed if seed is None else seed,
         "source": source.model_dump(mode="json"),
         "data": data,
-        "resources": spec.resources.model_dump(mode="json"),
+        "resources": spec.resources.of_one_process.model_dump(mode="json"),
         "evaluation": evaluation.model_dump(mode="json"),
     }
 

@@ -27,7 +27,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 FailureClass = Literal[
-    "infrastructure", "out-of-memory", "spec", "code", "data-missing", "disk-full", "stuck"
+    "infrastructure",
+    "out-of-memory",
+    "spec",
+    "code",
+    "data-missing",
+    "disk-full",
+    "stuck",
+    "dependency",
 ]
 
 
@@ -69,6 +76,12 @@ class CheckpointRefused(LabError):
     """An uploaded file is no safetensors file, or not of the network it is said to be."""
 
     code = "checkpoint-refused"
+
+
+class QuotaExceeded(LabError):
+    """The user has as much in the queue as the lab allows."""
+
+    code = "quota-exceeded"
 
 
 class Unauthenticated(LabError):

@@ -335,7 +335,8 @@ def _source_defaults(
     if isinstance(source, Uploaded):
         return _upload_defaults(kind, source, raw)
     given = source.model_dump(mode="json")
-    shared = {name: given[name] for name in ("data", "model", "experiment", "seed", "resources")}
+    shared = {name: given[name] for name in ("data", "model", "experiment", "seed")}
+    shared["resources"] = source.resources.of_one_process.model_dump(mode="json")
     if kind == "evaluate":
         return {**shared, "evaluation": given["evaluation"]}
     method = source.method

@@ -14,6 +14,8 @@ from domain.attacks import Cw, Fgsm, Mma, Pgd, Transfer
 from domain.base import SpecModel, misfit
 from domain.catalog import DATASETS, MODELS, DatasetName
 from domain.corruptions import CorruptionSpec
+from domain.ids import ID_PATTERN
+from domain.schedule import Needs
 from domain.scheduled import (
     Progress,
     ScheduledRadius,
@@ -608,11 +610,58 @@ class EvaluationSpec(SpecModel):
         return self.epsilon if attack.epsilon is None else attack.epsilon
 
 
-class Resources(SpecModel):
-    """What the run needs of a host."""
+QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+GpuModel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 ._+-]{0,60}$")]
 
-    gpus: int = Field(default=0, ge=0, le=1)
-    """GPUs bound to the run; 0 runs on a CPU slot."""
+
+class Resources(SpecModel):
+    """What the run needs of one host, and what the queue should know of it."""
+
+    queue: QueueName | None = None
+    """Which queue it waits in (default: `gpu` with GPUs, `cpu` without); workers name theirs."""
+    gpus: int = Field(default=0, ge=0, le=16)
+    """GPUs bound to the run, one process each; 0 runs on the CPU."""
+    cpu_slots: int = Field(default=1, ge=1, le=16)
+    """Without GPUs: CPU slots bound to the run, one process each."""
+    gpu_memory: int = Field(default=0, ge=0, le=4096)
+    """GiB that every GPU must have at least."""
+    gpu_model: GpuModel = ""
+    """Part of every GPU's name, whatever its case: `H200`; empty for any."""
+    cores: int = Field(default=0, ge=0, le=1024)
+    """CPU cores of the host that no other run may count on; 0 counts none."""
+    minutes: float | None = Field(default=None, gt=0, le=525_600)
+    """How long it is expected to take: for backfill and forecasts, it ends nothing (default: what
+    such runs took before)."""
+    preemptible: bool = True
+    """Whether it may be asked to take a checkpoint and give way to a run of higher priority."""
+
+    @model_validator(mode="after")
+    def _asks_of_gpus_it_has(self) -> Self:
+        if self.gpus == 0 and (self.gpu_memory or self.gpu_model):
+            raise misfit("gpus", "`gpu_memory` and `gpu_model` are about GPUs; ask for one or more")
+        if self.gpus and self.cpu_slots != 1:
+            raise misfit(
+                "cpu_slots", "a run with GPUs has one process a GPU; leave `cpu_slots` out"
+            )
+        return self
+
+    @property
+    def of_one_process(self) -> "Resources":
+        """The same on a single slot: what judging a network asks that was trained on several."""
+        return self.model_copy(update={"gpus": min(1, self.gpus), "cpu_slots": 1, "minutes": None})
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of a host, as the queue reads it."""
+        kind: Literal["cpu", "gpu"] = "gpu" if self.gpus else "cpu"
+        return Needs(
+            queue=self.queue or kind,
+            kind=kind,
+            slots=self.gpus or self.cpu_slots,
+            memory=self.gpu_memory << 30,
+            model=self.gpu_model.casefold(),
+            cores=self.cores,
+        )
 
 
 class _Common(SpecModel):
@@ -631,6 +680,10 @@ class _Common(SpecModel):
     seed: int = Field(default=42, ge=0, le=2**31 - 1)
     """The one seed every generator of the run is derived from."""
     resources: Resources = Resources()
+    after: tuple[Annotated[str, StringConstraints(pattern=ID_PATTERN)], ...] = Field(
+        default=(), max_length=32
+    )
+    """Ids of runs that must have succeeded before this one starts; if one fails, so does this."""
     preset: str | None = Field(default=None, max_length=40)
     """Which preset was expanded into this spec; a label, read by nobody."""
     data: DataSpec
@@ -701,6 +754,11 @@ class TrainSpec(_Common):
             )
 
 
+def _require_one_process(resources: Resources) -> None:
+    if resources.needs.slots > 1:
+        raise misfit("resources", "several slots are for training; ask for one GPU or CPU slot")
+
+
 class EvaluateSpec(_Common):
     """Attack weights. `data` and `model` are filled in from the run that trained them; with an
     uploaded checkpoint, name the `data`."""
@@ -712,6 +770,7 @@ class EvaluateSpec(_Common):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         _require_classes(self.data, self.evaluation)
+        _require_one_process(self.resources)
         return self
 
 
@@ -728,6 +787,11 @@ class VisualiseSpec(_Common):
     """Radius where the mask is 0."""
     images: int = Field(default=6, ge=1, le=64)
     """How many test images are drawn."""
+
+    @model_validator(mode="after")
+    def _is_one_process(self) -> Self:
+        _require_one_process(self.resources)
+        return self
 
 
 RunSpec = Annotated[TrainSpec | EvaluateSpec | VisualiseSpec, Field(discriminator="kind")]

@@ -1,0 +1,349 @@
+"""Who starts, who waits and why: the planner's laws."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.schedule import (
+    Account,
+    Host,
+    Needs,
+    Plan,
+    Running,
+    Slot,
+    Snapshot,
+    Waiting,
+    forecast,
+    in_turn,
+    plan,
+)
+
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
+GIB = 1 << 30
+
+
+def gpus(count: int = 1, **over: object) -> Needs:
+    return replace(Needs("gpu", "gpu", slots=count), **over)
+
+
+def host(name: str = "a", count: int = 4, first: int = 0, **over: object) -> Host:
+    slots = tuple(Slot(first + i, "gpu", "gpu", 80 * GIB, "NVIDIA H200") for i in range(count))
+    return replace(Host(name, slots), **over)
+
+
+def waits(run_id: str, owner: str = "ada", count: int = 1, **over: object) -> Waiting:
+    return replace(Waiting(run_id, owner, gpus(count)), **over)
+
+
+def runs(run_id: str, *slots: int, owner: str = "bob", ago: float = 600, **over: object) -> Running:
+    return replace(Running(run_id, owner, slots, NOW - timedelta(seconds=ago)), **over)
+
+
+def decided(*waiting: Waiting, running: tuple[Running, ...] = (), **over: object) -> Plan:
+    hosts = over.pop("hosts", (host(),))
+    return plan(Snapshot(NOW, hosts, waiting, running, **over))
+
+
+def started(found: Plan) -> list[str]:
+    return [start.run_id for start in found.starts]
+
+
+class TestOrder:
+    def test_priority_then_usage_by_share_then_submission(self):
+        accounts = {
+            "ada": Account(usage=900, share=3),
+            "bob": Account(usage=600, share=1),
+            "eve": Account(usage=300, share=1),
+        }
+        found = decided(
+            waits("1", "bob"), waits("2", "ada"), waits("3", "eve"), waits("4", "bob", priority=1),
+            hosts=(host(count=3),),
+            accounts=accounts,
+        )  # fmt: skip
+        assert started(found) == ["4", "2", "3"], "ada and eve weigh 300 each, ada came first"
+
+    def test_a_group_comes_before_its_members(self):
+        accounts = {
+            "ada": Account(usage=10, group="vision"),
+            "eve": Account(usage=500, group="vision"),
+            "bob": Account(usage=300, group="speech"),
+        }
+        runs_ = (waits("1", "ada"), waits("2", "bob"))
+        one = (host(count=1),)
+        assert started(decided(*runs_, hosts=one, accounts=accounts)) == ["2"]
+        shares = {"vision": 2.0}
+        assert started(decided(*runs_, hosts=one, accounts=accounts, groups=shares)) == ["1"]
+
+    def test_many_starts_at_one_moment_take_turns(self):
+        order = in_turn(
+            Snapshot(NOW, (host(),), tuple(waits(f"{i}", "ab"[i > 2]) for i in range(6))),
+            unknown=100,
+        )
+        assert [run.owner for run in order] == ["a", "b", "a", "b", "a", "b"]
+
+
+class TestWhatFits:
+    def test_slots_of_one_host_only(self):
+        two = (host("a", 2), host("b", 2, first=2))
+        found = decided(waits("1", count=3), waits("2", count=2), hosts=two)
+        assert found.why["1"] == "impossible"
+        assert [(s.worker, s.slots) for s in found.starts] == [("a", (0, 1))]
+
+    def test_memory_model_and_cores(self):
+        small = Host("s", (Slot(9, "gpu", "gpu", 24 * GIB, "NVIDIA L4"),), cores=8)
+        hosts = (small, host("big", 1, cores=16))
+        found = decided(
+            waits("1", needs=gpus(memory=40 * GIB)),
+            waits("2", needs=gpus(model="l4", cores=6)),
+            waits("3", needs=gpus(model="b200")),
+            waits("4", needs=gpus(cores=17)),
+            hosts=hosts,
+        )
+        assert {s.run_id: s.worker for s in found.starts} == {"1": "big", "2": "s"}
+        assert (found.why["3"], found.why["4"]) == ("impossible", "impossible")
+
+    def test_cores_are_counted_over_runs(self):
+        found = decided(
+            waits("1", needs=gpus(cores=10)),
+            waits("2", needs=gpus(cores=10)),
+            waits("3", needs=gpus(cores=6)),
+            hosts=(host(cores=16),),
+        )
+        assert started(found) == ["1", "3"]
+
+    def test_the_least_able_slot_is_taken(self):
+        slots = (Slot(0, "gpu", "gpu", 80 * GIB), Slot(1, "gpu", "gpu", 24 * GIB))
+        found = decided(waits("1"), hosts=(Host("a", slots),))
+        assert found.starts[0].slots == (1,)
+
+    def test_a_queue_nobody_serves(self):
+        assert decided(waits("1", needs=gpus(queue="night"))).why["1"] == "no-worker"
+
+    def test_what_is_lost_or_shut_is_not_free(self):
+        found = decided(waits("1"), hosts=(host(count=1),), lost_slots=frozenset({0}))
+        assert not found.starts
+
+
+class TestQuotas:
+    def test_slots_at_once(self):
+        accounts = {"ada": Account(most_running=2)}
+        found = decided(waits("1"), waits("2", count=2), waits("3"), accounts=accounts)
+        assert started(found) == ["1", "3"]
+        assert found.why["2"] == "running-quota"
+
+    def test_hours_in_a_week_hold_nobody_else(self):
+        accounts = {"ada": Account(week=10, most_week=10)}
+        found = decided(waits("1"), waits("2", "bob"), accounts=accounts)
+        assert (started(found), found.why["1"]) == (["2"], "week-quota")
+
+
+class TestReservations:
+    RUNNING = (runs("r", 0, 1, seconds=1200, preemptible=False),)
+
+    def test_a_large_run_is_not_passed_for_ever(self):
+        """Its slots are kept: only what ends in time, or gives way, may use them."""
+        large = waits("1", count=4)
+        late = waits("2", "eve", seconds=900, preemptible=False)
+        short = waits("3", "eve", seconds=500, preemptible=False)
+        gives_way = waits("4", "eve")
+        found = decided(large, late, short, gives_way, running=self.RUNNING)
+        assert started(found) == ["3", "4"]
+        assert all(start.backfilled for start in found.starts)
+        assert found.why["2"] == "reserved"
+        (kept,) = found.reservations
+        assert (kept.run_id, kept.at) == ("1", NOW + timedelta(seconds=600))
+
+    def test_the_reason_names_the_reservation_while_there_is_room(self):
+        found = decided(
+            waits("1", count=4), waits("2", "eve", preemptible=False), running=self.RUNNING
+        )
+        assert found.why["2"] == "reserved"
+
+    def test_what_slipped_in_gives_way_when_that_is_enough(self):
+        filler = runs("f", 0, owner="eve", backfilled=True)
+        large = waits("1", count=4)
+        accounts = {"eve": Account(usage=1e6)}
+        found = decided(large, running=(filler,), accounts=accounts)
+        assert found.yields == ("f",)
+        later = decided(large, running=(replace(filler, yielding=True),), accounts=accounts)
+        assert later.yields == (), "it was asked already"
+        assert not later.starts
+
+    def test_who_would_come_first_again_is_not_asked(self):
+        """Otherwise the two would take turns for ever."""
+        filler = runs("f", 0, owner="eve", backfilled=True)
+        accounts = {"ada": Account(usage=1e6)}
+        assert decided(waits("1", count=4), running=(filler,), accounts=accounts).yields == ()
+
+    def test_nothing_slips_in_where_somebody_was_asked_to_leave(self):
+        victim = runs("v", 0, 1, yielding=True)
+        found = decided(
+            waits("1", count=4, priority=5), waits("2", "eve", seconds=1), running=(victim,)
+        )
+        assert not found.starts
+
+
+class TestPreemption:
+    def test_the_youngest_of_the_lowest_gives_way(self):
+        running = (
+            runs("old", 0, ago=900),
+            runs("young", 1, ago=100),
+            runs("higher", 2, ago=10, priority=1),
+            runs("firm", 3, ago=5, preemptible=False),
+        )
+        assert decided(waits("1", priority=2), running=running).yields == ("young",)
+
+    def test_equals_do_not_push_each_other_out(self):
+        running = tuple(runs(f"{i}", i) for i in range(4))
+        found = decided(waits("5"), running=running)
+        assert (found.yields, found.why["5"]) == ((), "slots")
+
+    def test_nobody_gives_way_where_it_would_not_be_enough(self):
+        running = (runs("a", 0, 1), runs("firm", 2, 3, preemptible=False))
+        assert decided(waits("1", count=4, priority=9), running=running).yields == ()
+
+
+class TestForecast:
+    def test_runs_are_laid_one_after_the_other(self):
+        running = tuple(runs(f"r{i}", i, ago=0, seconds=100 * (i + 1)) for i in range(4))
+        queue = (waits("1", seconds=1000), waits("2", seconds=50), waits("3", count=2, seconds=9))
+        seen = Snapshot(NOW, (host(),), queue, running)
+        told = [forecast(seen, f"{i}", unknown=60) for i in (1, 2, 3)]
+        assert [(at - NOW).total_seconds() for at in told] == [100, 200, 300]
+
+    def test_what_no_host_could_run_has_no_start(self):
+        seen = Snapshot(NOW, (host(),), (waits("1", count=9),))
+        assert forecast(seen, "1", unknown=60) is None
+
+
+needs = st.builds(gpus, st.integers(1, 4))
+people = st.sampled_from(["ada", "bob", "eve"])
+
+
+@st.composite
+def labs(draw) -> Snapshot:
+    """Any lab of two hosts, part of whose slots are busy."""
+    hosts = (host("a", 4), host("b", 2, first=4))
+    busy = draw(st.sets(st.integers(0, 5)))
+    running = tuple(
+        runs(
+            f"r{slot}",
+            slot,
+            owner=draw(people),
+            priority=draw(st.integers(-1, 1)),
+            seconds=draw(st.none() | st.floats(1, 1e5)),
+            preemptible=draw(st.booleans()),
+            backfilled=draw(st.booleans()),
+        )
+        for slot in sorted(busy)
+    )
+    waiting = tuple(
+        Waiting(
+            f"{i:02d}",
+            draw(people),
+            draw(needs),
+            draw(st.integers(-1, 1)),
+            draw(st.none() | st.floats(1, 1e5)),
+            draw(st.booleans()),
+        )
+        for i in range(draw(st.integers(0, 6)))
+    )
+    accounts = {
+        name: Account(
+            usage=draw(st.floats(0, 1e5)),
+            share=float(draw(st.fractions(Fraction(1, 4), 4))),
+            most_running=draw(st.none() | st.integers(0, 4)),
+        )
+        for name in ("ada", "bob", "eve")
+    }
+    return Snapshot(NOW, hosts, waiting, running, accounts)
+
+
+@settings(max_examples=300, deadline=None)
+@given(labs(), st.sampled_from([None, "a", "b"]))
+def test_laws_of_every_plan(seen, asking):
+    found = plan(seen, worker=asking)
+    where = {slot.id: one.worker for one in seen.hosts for slot in one.slots}
+    busy = {slot for run in seen.running for slot in run.slots}
+    given_out = [slot for start in found.starts for slot in start.slots]
+    assert len(given_out) == len(set(given_out)), "no slot twice"
+    assert busy.isdisjoint(given_out), "no slot that is held"
+    by_id = {run.run_id: run for run in seen.waiting}
+    for start in found.starts:
+        assert {where[slot] for slot in start.slots} == {start.worker}, "one host"
+        assert len(start.slots) == by_id[start.run_id].needs.slots
+        assert found.why[start.run_id] == "starts"
+    assert set(found.why) == set(by_id), "everybody is told why"
+    holds: dict[str, int] = {}
+    for owner, slots in (
+        *((run.owner, run.slots) for run in seen.running),
+        *((by_id[start.run_id].owner, start.slots) for start in found.starts),
+    ):
+        holds[owner] = holds.get(owner, 0) + len(slots)
+    for owner in {by_id[start.run_id].owner for start in found.starts}:
+        most = seen.accounts[owner].most_running
+        assert most is None or holds[owner] <= most
+    for run_id in found.yields:
+        victim = next(run for run in seen.running if run.run_id == run_id)
+        assert victim.preemptible
+
+
+@settings(max_examples=200, deadline=None)
+@given(labs())
+def test_a_free_slot_and_a_run_that_fits_do_not_wait_for_each_other(seen):
+    """Unless a reservation or a quota says so, whoever fits starts."""
+    found = plan(seen)
+    taken = {slot for run in seen.running for slot in run.slots}
+    taken |= {slot for start in found.starts for slot in start.slots}
+    for run in seen.waiting:
+        if found.why[run.run_id] != "slots" or found.reservations:
+            continue
+        room = max(sum(slot.id not in taken for slot in one.slots) for one in seen.hosts)
+        assert room < run.needs.slots
+
+
+@settings(max_examples=200, deadline=None)
+@given(labs())
+def test_carrying_out_plans_comes_to_rest(seen):
+    """Starts and yields at one moment end: nobody is pushed out and taken up for ever."""
+    for _ in range(30):
+        found = plan(seen)
+        if not found.starts and not found.yields:
+            return
+        seen = carried_out(seen, found)
+    pytest.fail("the plans go round in circles")
+
+
+def carried_out(seen: Snapshot, found: Plan) -> Snapshot:
+    """The lab a moment later; who gave way is queued again with the charge of its attempt."""
+    by_id = {run.run_id: run for run in seen.waiting}
+    running = [run for run in seen.running if run.run_id not in found.yields]
+    back = [
+        Waiting(run.run_id, run.owner, gpus(len(run.slots)), run.priority, run.seconds)
+        for run in seen.running
+        if run.run_id in found.yields
+    ]
+    accounts = dict(seen.accounts)
+    for start in found.starts:
+        run = by_id[start.run_id]
+        running.append(
+            Running(
+                run.run_id,
+                run.owner,
+                start.slots,
+                seen.now,
+                run.priority,
+                seconds=run.seconds,
+                preemptible=run.preemptible,
+                backfilled=start.backfilled,
+            )
+        )
+        account = accounts[run.owner]
+        accounts[run.owner] = replace(account, usage=account.usage + 60.0 * len(start.slots))
+    started_ids = {start.run_id for start in found.starts}
+    waiting = (*(r for r in seen.waiting if r.run_id not in started_ids), *back)
+    return replace(seen, waiting=waiting, running=tuple(running), accounts=accounts)
