@@ -12,7 +12,12 @@ LOCK = 0x4D494752  # "MIGR"
 def run() -> None:
     """Bring the database of the configuration to the asked-for revision."""
     engine = make_engine(context.config.attributes["url"])
-    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+    connection = engine.connect().execution_options(writes=True)
+    if connection.dialect.name == "sqlite":
+        # A table that is rebuilt is dropped for a moment, which must not delete what refers to it.
+        # Inside a transaction the pragma would do nothing.
+        connection.connection.cursor().execute("PRAGMA foreign_keys=OFF")
+    with connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
         context.configure(
@@ -24,6 +29,10 @@ def run() -> None:
         )
         with context.begin_transaction():
             context.run_migrations()
+        if connection.dialect.name == "sqlite":
+            dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+            if dangling:
+                raise RuntimeError(f"the migration leaves dangling references: {dangling[:5]}")
     engine.dispose()
 
 

@@ -28,6 +28,17 @@ class RunRow:
     attempt: int
     priority: int
     slot_kind: SlotKind
+    needs_id: int
+    family: str
+    """Runs of one family should take about as long."""
+    expected_seconds: float | None
+    preemptible: bool
+    held: bool
+    """Paused by hand."""
+    blockers: int
+    """How many runs it still waits for."""
+    losses: int
+    """How many of its attempts were lost through no fault of its own."""
     seed: int
     spec: Mapping[str, Any]
     spec_sha256: str
@@ -70,6 +81,10 @@ class SlotSpec:
     kind: SlotKind
     ordinal: int
     device_name: str
+    memory: int = 0
+    """Bytes of a GPU; 0 if not known."""
+    queue: str = ""
+    """Which queue it serves; empty for the one named as its kind."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +100,12 @@ class SlotRow:
 
 @dataclass(frozen=True)
 class Claim:
-    """A run that now belongs to a worker's slot."""
+    """A run that now belongs to slots of a worker."""
 
     run: RunRow
     attempt: int
-    slot: SlotRow
+    slots: tuple[SlotRow, ...]
+    """By rank; all on one host, all of one kind."""
     expires_at: datetime
 
 
@@ -98,6 +114,9 @@ class Heartbeat:
     """What the owner of a lease learns when it renews."""
 
     cancel_requested: bool
+    pause_requested: bool
+    yield_requested: bool
+    """A run that comes before this one needs its slots."""
     expires_at: datetime
 
 
@@ -115,9 +134,12 @@ class Position:
     """Where a queued run stands and what it waits for."""
 
     ahead: int
+    why: str
+    """The rule or resource that holds it: state, paused, after, backoff, slots, reserved,
+    running-quota, week-quota, no-worker, impossible; or starts."""
     waits_for: str
-    estimated_start: datetime | None
-    basis: str
+    estimated_start: datetime | None = None
+    basis: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,8 +162,12 @@ class SlotView:
     kind: SlotKind
     ordinal: int
     device_name: str
+    queue: str
+    memory: int
     run_id: str | None
     unconfirmed: bool
+    quarantine: str | None
+    foreign_use: str | None
 
 
 @dataclass(frozen=True)
@@ -153,6 +179,8 @@ class WorkerRow:
     pid: int
     started_at: datetime
     seen_at: datetime
+    cores: int
+    draining: bool
     slots: tuple[SlotView, ...]
 
 
@@ -262,6 +290,27 @@ class User:
 
     name: str
     role: Role
+
+
+@dataclass(frozen=True)
+class UserRow:
+    """A user with their share of the lab and their quotas; None for no quota."""
+
+    name: str
+    role: Role
+    share: float
+    group_name: str | None
+    most_running: int | None
+    most_queued: int | None
+    most_hours: float | None
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """Users who share a share."""
+
+    name: str
+    share: float
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,46 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from domain.errors import Fenced, IdempotencyMismatch, InvalidTransition, NotFound
+from domain.errors import (
+    Fenced,
+    FieldError,
+    IdempotencyMismatch,
+    InvalidTransition,
+    NotFound,
+    QuotaExceeded,
+    SpecInvalid,
+)
+from domain.family import family
 from domain.ids import new_id
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState, may_move
-from domain.schedule import decayed
+from domain.schedule import LEAST_CHARGE, Needs, decayed
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
 from store.rows import Page, RunRow, Submission
-from store.tables import experiments, idempotency_keys, leases, run_events, runs, users
+from store.tables import (
+    experiments,
+    families,
+    idempotency_keys,
+    leases,
+    needs,
+    run_dependencies,
+    run_events,
+    runs,
+    users,
+)
 
 Spec = TrainSpec | EvaluateSpec | VisualiseSpec
 MAX_PAGE = 200
+REMEMBERED = 8
+"""Over about how many runs the average duration of a family moves."""
 
 
 def run_row(row: sa.Row[Any]) -> RunRow:
@@ -44,17 +67,24 @@ def submit(
     idempotency: the client's key and the sha256 of the body it came with. The same key and body
     again return the run of the first time.
 
-    Raises IdempotencyMismatch when the key was used with another body.
+    Raises IdempotencyMismatch when the key was used with another body, QuotaExceeded, and
+    SpecInvalid when it is to follow a run that is not there or did not succeed.
     """
     if idempotency is not None:
         earlier = _earlier(connection, owner, *idempotency)
         if earlier is not None:
             return Submission(get(connection, earlier), created=False)
+    _stay_within_quota(connection, owner)
     _ensure_experiment(connection, spec.experiment, owner, now)
     run_id = new_id(now)
-    connection.execute(runs.insert().values(_first_row(run_id, spec, owner, now, retry_of)))
+    waits_for = _unfinished(connection, spec.after)
+    first = _first_row(run_id, spec, owner, now, retry_of)
+    first |= {"needs_id": _needs_id(connection, spec.resources.needs), "blockers": len(waits_for)}
+    connection.execute(runs.insert().values(first))
+    for after_id in waits_for:
+        connection.execute(run_dependencies.insert().values(run_id=run_id, after_id=after_id))
     reason = f"retry of {retry_of}" if retry_of else "submitted"
-    _note(connection, run_id, None, RunState.QUEUED, 0, now=now, reason=reason, actor=owner)
+    note(connection, run_id, None, RunState.QUEUED, 0, now=now, reason=reason, actor=owner)
     if idempotency is not None:
         key, body = idempotency
         connection.execute(
@@ -63,6 +93,49 @@ def submit(
             )
         )
     return Submission(get(connection, run_id), created=True)
+
+
+def _stay_within_quota(connection: Connection, owner: str) -> None:
+    most = connection.scalar(
+        sa.select(users.c.most_queued).where(users.c.name == owner).with_for_update()
+    )
+    if most is None:
+        return
+    mine = sa.and_(runs.c.owner == owner, runs.c.state == RunState.QUEUED)
+    queued = connection.scalar(sa.select(sa.func.count()).select_from(runs).where(mine))
+    if queued is not None and queued >= most:
+        raise QuotaExceeded(
+            f"{owner} has {queued} queued runs of {most} allowed: let some start, or cancel some."
+        )
+
+
+def _unfinished(connection: Connection, after: Sequence[str]) -> list[str]:
+    """Return which runs are still to succeed. Raises SpecInvalid when one never will."""
+    waits_for = []
+    for i, after_id in enumerate(after):
+        try:
+            row = locked(connection, after_id)
+        except NotFound as error:
+            raise SpecInvalid([FieldError(f"/after/{i}", str(error))]) from None
+        if row.state in (RunState.FAILED, RunState.CANCELLED):
+            told = f"Run {after_id} is {row.state}; nothing can follow it."
+            raise SpecInvalid([FieldError(f"/after/{i}", told)])
+        if row.state is not RunState.SUCCEEDED:
+            waits_for.append(after_id)
+    return sorted(set(waits_for))
+
+
+def _needs_id(connection: Connection, wanted: Needs) -> int:
+    """Return the row of what a run asks of a host, which is made if it is the first to ask."""
+    values = asdict(wanted)
+    same = sa.and_(*(needs.c[name] == value for name, value in values.items()))
+    found = connection.scalar(sa.select(needs.c.id).where(same))
+    if found is None:
+        with suppress(sa.exc.IntegrityError), connection.begin_nested():
+            connection.execute(needs.insert().values(values))
+        found = connection.scalar(sa.select(needs.c.id).where(same))
+    assert found is not None
+    return int(found)
 
 
 def _earlier(connection: Connection, owner: str, key: str, body: str) -> str | None:
@@ -112,7 +185,12 @@ def _first_row(
         "version": 1,
         "attempt": 0,
         "priority": spec.priority,
-        "slot_kind": "gpu" if spec.resources.gpus else "cpu",
+        "slot_kind": spec.resources.needs.kind,
+        "family": family(spec),
+        "expected_seconds": None if spec.resources.minutes is None else 60 * spec.resources.minutes,
+        "preemptible": spec.resources.preemptible,
+        "held": False,
+        "losses": 0,
         "seed": spec.seed,
         "spec": body,
         "spec_sha256": spec_sha256(body),
@@ -191,14 +269,15 @@ def transition(
     """Move a run to another state: the only writer of ``runs.state``.
 
     A compare-and-set on the version, with its event in the same transaction; leaving the running
-    states ends the lease and charges the time to the owner.
+    states ends the lease and charges the time to the owner; ending lets runs that follow it go, or
+    fails them with it.
 
     attempt: the attempt that asks, for owners of a lease. columns: further columns, such as
     ``failure`` (failure_class, code, message, traceback).
 
     Raises NotFound, InvalidTransition, or Fenced if ``attempt`` does not own the run.
     """
-    row = _locked(connection, run_id)
+    row = locked(connection, run_id)
     if attempt is not None and (row.attempt != attempt or not row.state.holds_lease):
         raise Fenced(run_id, attempt)
     if not may_move(row.state, to):
@@ -213,12 +292,63 @@ def transition(
         raise InvalidTransition(run_id, row.state, to)
     if row.state.holds_lease and not to.holds_lease:
         _end_lease(connection, run_id, row.attempt, now, outcome=to)
+    if to is RunState.SUCCEEDED:
+        _remember_duration(connection, row)
     after = get(connection, run_id)
-    _note(connection, run_id, row.state, to, after.attempt, now=now, reason=reason, actor=actor)
+    note(connection, run_id, row.state, to, after.attempt, now=now, reason=reason, actor=actor)
+    if to.is_terminal:
+        _tell_followers(connection, run_id, to, now)
     return after
 
 
-def _locked(connection: Connection, run_id: str) -> RunRow:
+def _tell_followers(connection: Connection, run_id: str, state: RunState, now: datetime) -> None:
+    """Let the runs that wait for this one go, or fail them with it."""
+    waits = run_dependencies.c.after_id == run_id
+    followers = connection.scalars(
+        sa.select(run_dependencies.c.run_id).where(waits).order_by(run_dependencies.c.run_id)
+    ).all()
+    if not followers:
+        return
+    if state is RunState.SUCCEEDED:
+        connection.execute(
+            runs.update().where(runs.c.id.in_(followers)).values(blockers=runs.c.blockers - 1)
+        )
+        connection.execute(run_dependencies.delete().where(waits))
+        return
+    told = f"run {run_id}, which it was to follow, is {state}"
+    failure = {"failure_class": "dependency", "code": "dependency-failed", "message": told}
+    for follower in followers:
+        if locked(connection, follower).state is RunState.QUEUED:
+            transition(
+                connection,
+                follower,
+                to=RunState.FAILED,
+                now=now,
+                reason=told,
+                columns={"failure": failure},
+            )
+
+
+def _remember_duration(connection: Connection, run: RunRow) -> None:
+    """Move the average of a run's family towards what it took in all its attempts."""
+    mine = sa.and_(leases.c.run_id == run.id, leases.c.rank == 0, leases.c.ended_at.is_not(None))
+    took = sum(
+        (row.ended_at - row.started_at).total_seconds()
+        for row in connection.execute(sa.select(leases.c.started_at, leases.c.ended_at).where(mine))
+    )
+    same = families.c.name == run.family
+    before = connection.execute(sa.select(families).where(same).with_for_update()).one_or_none()
+    if before is None:
+        with suppress(sa.exc.IntegrityError), connection.begin_nested():
+            connection.execute(families.insert().values(name=run.family, seconds=took, runs=1))
+        return
+    weight = 1 / min(before.runs + 1, REMEMBERED)
+    seconds = before.seconds + weight * (took - before.seconds)
+    connection.execute(families.update().where(same).values(seconds=seconds, runs=before.runs + 1))
+
+
+def locked(connection: Connection, run_id: str) -> RunRow:
+    """Take a run's row for this transaction. Raises NotFound."""
     row = connection.execute(
         sa.select(runs).where(runs.c.id == run_id).with_for_update()
     ).one_or_none()
@@ -228,20 +358,19 @@ def _locked(connection: Connection, run_id: str) -> RunRow:
 
 
 def _end_lease(
-    connection: Connection, run_id: str, attempt: int, now: datetime, *, outcome: RunState
+    connection: Connection, run_id: str, attempt: int, now: datetime, *, outcome: str
 ) -> None:
-    lease = connection.execute(
-        sa.select(leases.c.id, leases.c.owner, leases.c.started_at).where(
-            leases.c.run_id == run_id, leases.c.attempt == attempt, leases.c.ended_at.is_(None)
-        )
-    ).one()
-    connection.execute(
-        leases.update().where(leases.c.id == lease.id).values(ended_at=now, outcome=outcome)
+    """End an attempt's leases and charge its owner for each slot."""
+    mine = sa.and_(
+        leases.c.run_id == run_id, leases.c.attempt == attempt, leases.c.ended_at.is_(None)
     )
+    held = connection.execute(sa.select(leases.c.owner, leases.c.started_at).where(mine)).all()
+    connection.execute(leases.update().where(mine).values(ended_at=now, outcome=outcome))
+    lease = held[0]
     user = connection.execute(
         sa.select(users.c.usage_seconds, users.c.usage_at).where(users.c.name == lease.owner)
     ).one()
-    seconds = max(0.0, (now - lease.started_at).total_seconds())
+    seconds = max(LEAST_CHARGE, (now - lease.started_at).total_seconds()) * len(held)
     usage = decayed(user.usage_seconds, user.usage_at, now) + seconds
     connection.execute(
         users.update()
@@ -250,7 +379,7 @@ def _end_lease(
     )
 
 
-def _note(
+def note(
     connection: Connection,
     run_id: str,
     source: RunState | None,
@@ -261,6 +390,7 @@ def _note(
     reason: str,
     actor: str,
 ) -> None:
+    """Add a line to a run's history."""
     connection.execute(
         run_events.insert().values(
             run_id=run_id,
@@ -279,7 +409,7 @@ def request_cancel(connection: Connection, run_id: str, *, now: datetime, actor:
 
     Asking twice is no error. Raises InvalidTransition on a finished run.
     """
-    row = _locked(connection, run_id)
+    row = locked(connection, run_id)
     if row.state is RunState.CANCELLING:
         return row
     queued = row.state is RunState.QUEUED

@@ -45,6 +45,13 @@ def _run_reference(**options: Any) -> sa.Column[str]:  # noqa: ANN401 - Column's
     )
 
 
+groups = sa.Table(
+    "groups",
+    metadata,
+    sa.Column("name", sa.String(80), primary_key=True),
+    sa.Column("share", sa.Float, nullable=False),
+)
+
 users = sa.Table(
     "users",
     metadata,
@@ -54,6 +61,12 @@ users = sa.Table(
     # Slot-seconds used, decayed exponentially to the moment usage_at (see domain.schedule).
     sa.Column("usage_seconds", sa.Float, nullable=False, server_default="0"),
     sa.Column("usage_at", UtcDateTime, nullable=False),
+    sa.Column("share", sa.Float, nullable=False, server_default="1"),
+    sa.Column("group_name", sa.String(80), sa.ForeignKey("groups.name")),
+    # Quotas; NULL for none. Hours are of slots, in seven days.
+    sa.Column("most_running", sa.Integer),
+    sa.Column("most_queued", sa.Integer),
+    sa.Column("most_hours", sa.Float),
     sa.CheckConstraint("role in ('admin', 'member', 'viewer')", name="role"),
 )
 
@@ -77,6 +90,29 @@ experiments = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 
+# What runs ask of a host, each once.
+needs = sa.Table(
+    "needs",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("queue", sa.String(40), nullable=False),
+    sa.Column("kind", sa.String(3), nullable=False),
+    sa.Column("slots", sa.Integer, nullable=False),
+    sa.Column("memory", sa.BigInteger, nullable=False),
+    sa.Column("model", sa.String(60), nullable=False),
+    sa.Column("cores", sa.Integer, nullable=False),
+    sa.UniqueConstraint("queue", "kind", "slots", "memory", "model", "cores"),
+)
+
+# Runs that should take about as long, and how long they took: a moving average.
+families = sa.Table(
+    "families",
+    metadata,
+    sa.Column("name", sa.String(200), primary_key=True),
+    sa.Column("seconds", sa.Float, nullable=False),
+    sa.Column("runs", sa.Integer, nullable=False),
+)
+
 runs = sa.Table(
     "runs",
     metadata,
@@ -92,6 +128,16 @@ runs = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("slot_kind", sa.String(3), nullable=False),
+    sa.Column("needs_id", BigId, sa.ForeignKey("needs.id"), nullable=False),
+    sa.Column("family", sa.String(200), nullable=False),
+    # Declared by its owner; NULL where not.
+    sa.Column("expected_seconds", sa.Float),
+    sa.Column("preemptible", sa.Boolean, nullable=False),
+    # Paused by hand: it is not started, and gives way if it runs.
+    sa.Column("held", sa.Boolean, nullable=False),
+    # How many runs it waits for (see run_dependencies), and how often it was lost.
+    sa.Column("blockers", sa.Integer, nullable=False),
+    sa.Column("losses", sa.Integer, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("spec", Json, nullable=False),
     sa.Column("spec_sha256", sa.String(64), nullable=False),
@@ -113,18 +159,26 @@ runs = sa.Table(
     ),
     sa.CheckConstraint("slot_kind in ('cpu', 'gpu')", name="slot_kind"),
 )
-# The claim: the best priority of a slot kind, then one earliest run an owner.
+# The claim: of every owner and needs, the earliest run of the best priority.
 sa.Index(
     "ix_runs_queue",
-    runs.c.slot_kind,
-    runs.c.priority,
+    runs.c.needs_id,
     runs.c.owner,
+    runs.c.priority.desc(),
     runs.c.id,
     sqlite_where=runs.c.state == "queued",
     postgresql_where=runs.c.state == "queued",
 )
 sa.Index("ix_runs_state_id", runs.c.state, runs.c.id)
 sa.Index("ix_runs_experiment_id", runs.c.experiment, runs.c.id)
+
+# A row until the run it waits for has succeeded.
+run_dependencies = sa.Table(
+    "run_dependencies",
+    metadata,
+    _run_reference(primary_key=True),
+    sa.Column("after_id", sa.String(18), sa.ForeignKey("runs.id"), primary_key=True, index=True),
+)
 
 run_events = sa.Table(
     "run_events",
@@ -158,6 +212,10 @@ workers = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("seen_at", UtcDateTime, nullable=False),
+    # CPU cores that runs may count on; 0 if it does not say.
+    sa.Column("cores", sa.Integer, nullable=False, server_default="0"),
+    # It finishes what it has and is given nothing more.
+    sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 slots = sa.Table(
@@ -171,6 +229,12 @@ slots = sa.Table(
     sa.Column("offered", sa.Boolean, nullable=False),
     # Its lease was lost: busy until the worker says that no process of its is left on it.
     sa.Column("unconfirmed", sa.Boolean, nullable=False),
+    sa.Column("queue", sa.String(40), nullable=False),
+    # Bytes; 0 if not known.
+    sa.Column("memory", sa.BigInteger, nullable=False),
+    # Why it is given to nobody: runs of several users failed on it, or other programs hold it.
+    sa.Column("quarantine", sa.String(500)),
+    sa.Column("foreign_use", sa.String(200)),
     sa.UniqueConstraint("worker", "kind", "ordinal"),
 )
 
@@ -180,19 +244,26 @@ leases = sa.Table(
     sa.Column("id", BigId, primary_key=True, autoincrement=True),
     _run_reference(nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
+    # Which of the attempt's slots this is, from 0.
+    sa.Column("rank", sa.Integer, nullable=False),
     sa.Column("slot_id", BigId, sa.ForeignKey("slots.id"), nullable=False),
     sa.Column("worker", sa.String(120), nullable=False),
     sa.Column("owner", sa.String(80), nullable=False),
     sa.Column("started_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
     sa.Column("ended_at", UtcDateTime),
+    # How it ended: succeeded, failed, cancelled, lost, gave-way or handed-back.
     sa.Column("outcome", sa.String(20)),
-    sa.UniqueConstraint("run_id", "attempt"),
+    # On slots that a waiting run has reserved; and whether it was asked to give way.
+    sa.Column("backfilled", sa.Boolean, nullable=False),
+    sa.Column("yielding", sa.Boolean, nullable=False),
+    sa.UniqueConstraint("run_id", "attempt", "rank"),
 )
 _live = leases.c.ended_at.is_(None)
 sa.Index(
     "uq_leases_live_run",
     leases.c.run_id,
+    leases.c.rank,
     unique=True,
     sqlite_where=_live,
     postgresql_where=_live,
@@ -204,6 +275,8 @@ sa.Index(
     sqlite_where=_live,
     postgresql_where=_live,
 )
+
+sa.Index("ix_leases_owner_started_at", leases.c.owner, leases.c.started_at)
 
 service_beats = sa.Table(
     "service_beats",

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -9,8 +10,8 @@ from sqlalchemy import Connection
 
 from domain.errors import Conflict, NotFound, Unauthenticated
 from domain.ids import new_id
-from store.rows import Role, TokenRow, User
-from store.tables import tokens, users
+from store.rows import GroupRow, Role, TokenRow, User, UserRow
+from store.tables import groups, tokens, users
 
 PREFIX = "part_"
 USED_AGAIN = timedelta(minutes=1)
@@ -101,3 +102,45 @@ def list_tokens(connection: Connection) -> list[TokenRow]:
     columns = [c for c in tokens.c if c.name != "secret_sha256"]
     rows = connection.execute(sa.select(*columns).order_by(tokens.c.id.desc()))
     return [TokenRow(**row._mapping) for row in rows]
+
+
+# -- shares and quotas ------------------------------------------------------------------------
+
+
+def set_limits(connection: Connection, name: str, changes: Mapping[str, object]) -> UserRow:
+    """Change a user's share, group or quotas; None takes a group or quota away.
+
+    changes: of `share`, `group_name`, `most_running`, `most_queued` and `most_hours`.
+
+    Raises NotFound when there is no such user, or no such group.
+    """
+    get_user(connection, name)
+    group = changes.get("group_name")
+    if group is not None:
+        known = connection.scalar(sa.select(groups.c.name).where(groups.c.name == group))
+        if known is None:
+            raise NotFound("group", str(group))
+    if changes:
+        connection.execute(users.update().where(users.c.name == name).values(dict(changes)))
+    return next(row for row in list_users(connection) if row.name == name)
+
+
+def list_users(connection: Connection) -> list[UserRow]:
+    """Return every user with share, group and quotas, by name."""
+    names = ("name", "role", "share", "group_name", "most_running", "most_queued", "most_hours")
+    rows = connection.execute(sa.select(*(users.c[n] for n in names)).order_by(users.c.name))
+    return [UserRow(**row._mapping) for row in rows]
+
+
+def put_group(connection: Connection, name: str, share: float) -> GroupRow:
+    """Make a group, or give it another share."""
+    same = groups.c.name == name
+    if connection.execute(groups.update().where(same).values(share=share)).rowcount == 0:
+        connection.execute(groups.insert().values(name=name, share=share))
+    return GroupRow(name, share)
+
+
+def list_groups(connection: Connection) -> list[GroupRow]:
+    """Return every group, by name."""
+    rows = connection.execute(sa.select(groups).order_by(groups.c.name))
+    return [GroupRow(row.name, row.share) for row in rows]

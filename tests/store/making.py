@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from domain.presets import expand
-from store import queue, runs
+from store import fleet, queue, runs
 from store.rows import Claim, RunRow, SlotSpec
 from tests.store.databases import DIGITS, LEASE, NOW
 
@@ -23,11 +23,18 @@ def queued(
     return runs.submit(connection, spec=spec, owner=owner, now=now).run
 
 
-def host(connection: Connection, name: str = "w1", *, cpu: int = 1, gpu: int = 0) -> None:
+def host(
+    connection: Connection,
+    name: str = "w1",
+    *,
+    cpu: int = 1,
+    gpu: int = 0,
+    now: datetime = NOW,
+) -> None:
     """A worker with slots."""
     offered = [SlotSpec("cpu", i, "CPU") for i in range(cpu)]
     offered += [SlotSpec("gpu", i, f"GPU {i}") for i in range(gpu)]
-    queue.register_worker(connection, name=name, host="h", pid=1, offered=offered, now=NOW)
+    fleet.register_worker(connection, name=name, host="h", pid=1, offered=offered, now=now)
 
 
 def claimed(

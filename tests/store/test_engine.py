@@ -2,17 +2,20 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
 
+from domain.run_state import RunState
 from migrations.__main__ import configuration, main
-from store.engine import database_now, reading, writing
-from store.queue import claim
+from store import runs
+from store.engine import database_now, make_engine, reading, writing
+from store.queue import claim, live_leases
 from store.tables import UtcDateTime, users
 from store.users import create_user
-from tests.store.databases import LEASE, NOW, fresh_engine
+from tests.store.databases import LEASE, NOW, after, fresh_engine
 
 
 def test_models_and_migrations_agree(database_url):
@@ -22,6 +25,48 @@ def test_models_and_migrations_agree(database_url):
 def test_a_second_upgrade_changes_nothing(database_url):
     command.upgrade(configuration(database_url), "head")
     command.check(configuration(database_url))
+
+
+def test_the_shared_queue_keeps_what_was_there_before(database_url):
+    """Tables are rebuilt on SQLite, which must not delete what refers to them."""
+    if database_url.startswith("sqlite"):
+        Path(sa.make_url(database_url).database).unlink()
+    else:
+        command.downgrade(configuration(database_url), "0002")
+    command.upgrade(configuration(database_url), "0002")
+    engine = make_engine(database_url)
+    with writing(engine) as connection:
+        for statement in BEFORE:
+            connection.execute(sa.text(statement), {"now": NOW, "run": RUN})
+    command.upgrade(configuration(database_url), "head")
+    command.check(configuration(database_url))
+    with writing(engine) as connection:
+        assert connection.scalar(sa.text("select count(*) from run_events")) == 1
+        row = runs.get(connection, RUN)
+        assert (row.state, row.preemptible, row.held, row.blockers) == ("running", True, False, 0)
+        (lease,) = live_leases(connection)
+        assert (lease.run_id, lease.rank, lease.yielding) == (RUN, 0, False)
+        runs.transition(connection, RUN, to=RunState.SUCCEEDED, now=after(60), reason="", attempt=1)
+    engine.dispose()
+    command.downgrade(configuration(database_url), "0002")
+
+
+RUN = "01kb7qz3h4m8x2v9ap"
+BEFORE = (
+    "insert into users (name, role, created_at, usage_at) values ('ada', 'member', :now, :now)",
+    "insert into experiments (name, owner, created_at) values ('default', 'ada', :now)",
+    "insert into runs (id, owner, experiment, kind, tags, state, version, attempt, priority, "
+    "slot_kind, seed, spec, spec_sha256, submitted_at, not_before) values (:run, 'ada', 'default', "
+    "'train', '[]', 'running', 1, 1, 0, 'cpu', 42, '{}', 'x', :now, :now)",
+    "insert into run_events (run_id, at, target, attempt, reason, actor) "
+    "values (:run, :now, 'running', 1, '', 'ada')",
+    "insert into workers (name, host, pid, started_at, seen_at) values ('w', 'h', 1, :now, :now)",
+    "insert into slots (id, worker, kind, ordinal, device_name, offered, unconfirmed) "
+    "values (1, 'w', 'cpu', 0, 'CPU', true, false)",
+    "insert into leases (run_id, attempt, slot_id, worker, owner, started_at, expires_at) "
+    "values (:run, 1, 1, 'w', 'ada', :now, :now)",
+)
+"""A lab of revision 0002 in which one run runs."""
 
 
 def test_the_command_creates_the_default_database(tmp_path):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from domain.errors import Fenced, NotFound
 from domain.run_state import RunState
-from domain.schedule import Candidate, Snapshot, ahead_of, choose, decayed
-from store import queue, runs
+from domain.schedule import decayed
+from store import fleet, positions, queue, runs, snapshots
 from store.engine import reading, writing
 from store.rows import SlotSpec
 from tests.store.databases import LEASE, NOW, after
@@ -23,37 +23,12 @@ def serve(connection, start: int, end: int) -> list:
     return [item for second in range(start, end + 1, 20) for item in reap(connection, second)]
 
 
-class TestChoice:
-    def test_priority_comes_first_then_usage_then_submission(self):
-        runs_ = [
-            Candidate("1", "ada", 0, "cpu"),
-            Candidate("2", "bob", 0, "cpu"),
-            Candidate("3", "ada", 5, "cpu"),
-        ]
-        free = {"cpu": 1}
-        assert choose(Snapshot(tuple(runs_), {}, free)).run_id == "3"
-        assert choose(Snapshot(tuple(runs_[:2]), {"ada": 9.0}, free)).run_id == "2"
-        assert choose(Snapshot(tuple(runs_[:2]), {}, free)).run_id == "1"
-
-    def test_nothing_fits_without_a_slot_of_its_kind(self):
-        assert choose(Snapshot((Candidate("1", "a", 0, "gpu"),), {}, {"cpu": 3})) is None
-
-    @given(st.floats(0, 1e9), st.floats(0, 1e6), st.floats(0, 1e6))
-    def test_usage_decays_and_composes(self, seconds, first, second):
-        once = decayed(seconds, NOW, after(first + second))
-        twice = decayed(decayed(seconds, NOW, after(first)), after(first), after(first + second))
-        assert 0 <= once <= seconds
-        assert once == pytest.approx(twice, rel=1e-6, abs=1e-9)
-
-    def test_who_is_ahead(self):
-        me = Candidate("5", "a", 0, "cpu")
-        others = [
-            Candidate("4", "b", 0, "cpu"),
-            Candidate("6", "b", 0, "cpu"),
-            Candidate("7", "b", 1, "cpu"),
-            Candidate("1", "b", 9, "gpu"),
-        ]
-        assert ahead_of(me, others) == 2
+@given(st.floats(0, 1e9), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_usage_decays_and_composes(seconds, first, second):
+    once = decayed(seconds, NOW, after(first + second))
+    twice = decayed(decayed(seconds, NOW, after(first)), after(first), after(first + second))
+    assert 0 <= once <= seconds
+    assert once == pytest.approx(twice, rel=1e-6, abs=1e-9)
 
 
 def test_a_claim_binds_run_slot_and_attempt(engine):
@@ -66,7 +41,7 @@ def test_a_claim_binds_run_slot_and_attempt(engine):
         assert (claim.run.state, claim.run.worker) == (RunState.RUNNING, "w1")
         queued(connection)
         assert claimed(connection) is None, "the only slot is taken"
-        (worker,) = queue.all_workers(connection)
+        (worker,) = fleet.all_workers(connection)
         assert worker.slots[0].run_id == run.id
 
 
@@ -75,12 +50,12 @@ def test_a_run_waits_for_a_slot_of_its_kind(engine):
         host(connection, "w1", cpu=1)
         gpu_run = queued(connection, resources={"gpus": 1})
         assert claimed(connection) is None
-        told = queue.position(connection, gpu_run.id, NOW)
+        told = positions.position(connection, gpu_run.id, NOW)
         assert "gpu slot: none is alive" in told.waits_for
         host(connection, "w2", cpu=0, gpu=1)
         claim = claimed(connection, worker="w2")
         assert claim is not None
-        assert (claim.slot.kind, claim.slot.ordinal) == ("gpu", 0)
+        assert (claim.slots[0].kind, claim.slots[0].ordinal) == ("gpu", 0)
 
 
 def test_fair_share_gives_the_slot_to_who_used_least(engine):
@@ -108,11 +83,16 @@ def test_fair_share_gives_the_slot_to_who_used_least(engine):
 def test_the_cost_of_an_attempt_is_charged_when_it_ends(engine):
     with writing(engine) as connection:
         run_id = running(connection).run.id
-        assert queue.usage(connection, after(30)) == {"ada": 30.0}
-        runs.transition(connection, run_id, to=RunState.FAILED, now=after(50), reason="", attempt=1)
-        assert queue.usage(connection, after(50)) == {"ada": pytest.approx(50.0)}
-        day_later = queue.usage(connection, after(50 + 24 * 3600))
-    assert day_later == {"ada": pytest.approx(25.0)}
+        assert used(connection, 90) == 90.0
+        runs.transition(
+            connection, run_id, to=RunState.FAILED, now=after(110), reason="", attempt=1
+        )
+        assert used(connection, 110) == pytest.approx(110.0)
+        assert used(connection, 110 + 24 * 3600) == pytest.approx(55.0)
+
+
+def used(connection, seconds: float) -> float:
+    return snapshots.snapshot(connection, after(seconds)).accounts["ada"].usage
 
 
 def test_competing_claimers_never_share_a_run_or_a_slot(engine):
@@ -137,7 +117,7 @@ def test_competing_claimers_never_share_a_run_or_a_slot(engine):
     assert len(claims) == 24
     assert len(got) == 12, "three slots on each of four workers"
     assert len({claim.run.id for claim in got}) == 12
-    assert len({claim.slot.id for claim in got}) == 12
+    assert len({claim.slots[0].id for claim in got}) == 12
 
 
 def test_renewal_prolongs_and_a_lost_lease_cannot_be_renewed(engine):
@@ -168,7 +148,7 @@ def test_a_lost_run_comes_back_with_backoff_until_the_cap(engine):
                 now += 20
                 assert now < 1000
             assert [(r.run_id, r.attempt) for r in lost] == [(run_id, attempt)]
-            queue.worker_alive(connection, "w1", busy_slots=set(), now=after(now))
+            fleet.worker_alive(connection, "w1", busy_slots=set(), now=after(now))
         row = runs.get(connection, run_id)
     assert row.state is RunState.FAILED
     assert row.failure["failure_class"] == "infrastructure"
@@ -188,10 +168,10 @@ def test_a_lost_leases_slot_is_busy_until_its_worker_says_otherwise(engine):
         claim = running(connection)
         serve(connection, 0, 100)
         assert claimed(connection, now=after(110)) is None
-        queue.worker_alive(connection, "w1", busy_slots={claim.slot.id}, now=after(111))
+        fleet.worker_alive(connection, "w1", busy_slots={claim.slots[0].id}, now=after(111))
         assert claimed(connection, now=after(112)) is None, "a frozen child is still on it"
-        assert queue.queue(connection).cpu_busy == 1
-        queue.worker_alive(connection, "w1", busy_slots=set(), now=after(113))
+        assert positions.queue(connection).cpu_busy == 1
+        fleet.worker_alive(connection, "w1", busy_slots=set(), now=after(113))
         assert claimed(connection, now=after(114)).attempt == 2
 
 
@@ -221,7 +201,7 @@ def test_a_slot_that_is_offered_no_more_is_not_filled(engine):
         queued(connection)
         assert claimed(connection) is not None
         assert claimed(connection) is None
-        slots = queue.register_worker(
+        slots = fleet.register_worker(
             connection,
             name="w1",
             host="h",
@@ -232,43 +212,12 @@ def test_a_slot_that_is_offered_no_more_is_not_filled(engine):
     assert [(s.ordinal, s.device_name) for s in slots] == [(1, "again")]
 
 
-class TestPosition:
-    def test_each_reason_is_the_right_one(self, engine):
-        with writing(engine) as connection:
-            first = queued(connection)
-            assert "none is alive" in queue.position(connection, first.id, NOW).waits_for
-            host(connection)
-            told = queue.position(connection, first.id, NOW)
-            assert (told.ahead, told.basis) == (0, "no run has finished yet")
-            second = queued(connection, now=after(1))
-            told = queue.position(connection, second.id, after(1))
-            assert told.ahead == 1
-            assert "submitted earlier" in told.waits_for
-            claim = claimed(connection, now=after(2))
-            assert "running" in queue.position(connection, first.id, NOW).waits_for
-            queue.requeue(connection, first.id, 1, now=after(3), reason="x", max_attempts=9)
-            told = queue.position(connection, claim.run.id, after(3))
-            assert "backoff" in told.waits_for
-            assert told.estimated_start == after(4)
-
-    def test_an_estimate_rests_on_what_runs_took(self, engine):
-        with writing(engine) as connection:
-            claim = running(connection)
-            runs.transition(
-                connection, claim.run.id, to=RunState.SUCCEEDED, now=after(30), reason="", attempt=1
-            )
-            waiting = queued(connection, now=after(31))
-            told = queue.position(connection, waiting.id, after(31))
-        assert told.estimated_start == after(61)
-        assert "30 s" in told.basis
-
-
 def test_the_queue_in_numbers(engine):
     with writing(engine) as connection:
         running(connection)
         queued(connection)
         host(connection, "w2", cpu=1, gpu=2)
     with reading(engine) as connection:
-        view = queue.queue(connection)
+        view = positions.queue(connection)
     assert (view.queued, view.running, view.cancelling) == (1, 1, 0)
     assert (view.cpu_slots, view.cpu_busy, view.gpu_slots, view.gpu_busy) == (2, 1, 2, 0)

@@ -1,0 +1,149 @@
+"""What every attempt cost: slot-seconds from leases, useful and wasted."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from store.tables import artifacts, leases, runs
+
+By = Literal["attempt", "user", "experiment", "week"]
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """Slot-seconds of an attempt, or of all that share a user, an experiment or a week."""
+
+    name: str
+    """Run and attempt, user, experiment, or ISO week."""
+    kind: str
+    """`cpu` or `gpu`."""
+    attempts: int
+    useful: float
+    """Slot-seconds whose work is kept."""
+    wasted: float
+    """Of failed and cancelled attempts, and of lost ones after their last checkpoint."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    run_id: str
+    attempt: int
+    owner: str
+    experiment: str
+    kind: str
+    slots: int
+    started_at: datetime
+    ended_at: datetime
+    outcome: str | None
+    kept_until: datetime | None
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, (self.ended_at - self.started_at).total_seconds()) * self.slots
+
+    @property
+    def useful(self) -> float:
+        """What is kept: nothing of a failed or cancelled attempt, all of one that was not lost."""
+        if self.outcome in ("failed", "cancelled"):
+            return 0.0
+        if self.outcome != "lost":
+            return self.seconds
+        if self.kept_until is None:
+            return 0.0
+        kept = (min(self.kept_until, self.ended_at) - self.started_at).total_seconds()
+        return max(0.0, kept) * self.slots
+
+    def name(self, by: By) -> str:
+        match by:
+            case "attempt":
+                return f"{self.run_id}/{self.attempt}"
+            case "user":
+                return self.owner
+            case "experiment":
+                return self.experiment
+            case "week":
+                year, week, _ = self.started_at.isocalendar()
+                return f"{year}-W{week:02d}"
+
+
+def ledger(
+    connection: Connection, *, by: By, now: datetime, since: datetime | None = None
+) -> tuple[LedgerRow, ...]:
+    """Return what attempts that started at ``since`` or later cost; live ones count up to ``now``.
+
+    An attempt belongs to the week it started in.
+    """
+    totals: dict[tuple[str, str], tuple[int, float, float]] = {}
+    for attempt in _attempts(connection, now, since):
+        key = attempt.name(by), attempt.kind
+        count, useful, wasted = totals.get(key, (0, 0.0, 0.0))
+        kept = attempt.useful
+        totals[key] = count + 1, useful + kept, wasted + attempt.seconds - kept
+    return tuple(
+        LedgerRow(name, kind, *figures) for (name, kind), figures in sorted(totals.items())
+    )
+
+
+def _attempts(connection: Connection, now: datetime, since: datetime | None) -> Iterator[_Attempt]:
+    kept = (
+        sa.select(sa.func.max(artifacts.c.created_at))
+        .where(
+            artifacts.c.run_id == leases.c.run_id,
+            artifacts.c.attempt == leases.c.attempt,
+            artifacts.c.role.in_(["last", "partial"]),
+        )
+        .correlate(leases)
+        .scalar_subquery()
+    )
+    query = (
+        sa.select(
+            leases.c.run_id,
+            leases.c.attempt,
+            leases.c.owner,
+            leases.c.started_at,
+            leases.c.ended_at,
+            leases.c.outcome,
+            runs.c.experiment,
+            runs.c.slot_kind,
+            sa.func.count().label("slots"),
+            sa.case((leases.c.outcome == "lost", kept), else_=None).label("kept_until"),
+        )
+        .join(runs, runs.c.id == leases.c.run_id)
+        .group_by(
+            leases.c.run_id,
+            leases.c.attempt,
+            leases.c.owner,
+            leases.c.started_at,
+            leases.c.ended_at,
+            leases.c.outcome,
+            runs.c.experiment,
+            runs.c.slot_kind,
+        )
+        .order_by(leases.c.run_id, leases.c.attempt)
+    )
+    if since is not None:
+        query = query.where(leases.c.started_at >= since)
+    for row in connection.execute(query):
+        yield _Attempt(
+            run_id=row.run_id,
+            attempt=row.attempt,
+            owner=row.owner,
+            experiment=row.experiment,
+            kind=row.slot_kind,
+            slots=row.slots,
+            started_at=row.started_at,
+            ended_at=row.ended_at or now,
+            outcome=row.outcome,
+            kept_until=row.kept_until,
+        )
+
+
+def as_csv(rows: Iterable[LedgerRow], by: By) -> Iterator[tuple[str | int | float, ...]]:
+    """Yield a header and the rows of a CSV file."""
+    yield (by, "kind", "attempts", "useful_seconds", "wasted_seconds")
+    for row in rows:
+        yield (row.name, row.kind, row.attempts, round(row.useful, 3), round(row.wasted, 3))

@@ -1,0 +1,149 @@
+"""Where a run stands, what it waits for, when it may start; and the queue in numbers."""
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from domain import schedule
+from domain.run_state import RunState
+from domain.schedule import Needs, Plan, Snapshot, Waiting, Why
+from store import fleet, snapshots
+from store import runs as gate
+from store.rows import Position, QueueView, RunRow
+from store.tables import families, run_dependencies, runs
+
+UNKNOWN_SECONDS = 3600.0
+"""How long a run is taken to be when nothing at all is known."""
+
+
+def position(connection: Connection, run_id: str, now: datetime) -> Position:
+    """Say what is ahead of a run, which rule or resource holds it, and when it may start.
+
+    Raises NotFound.
+    """
+    run = gate.get(connection, run_id)
+    if run.state is not RunState.QUEUED:
+        return Position(0, "state", f"nothing: the run is {run.state}")
+    if run.held:
+        return Position(0, "paused", f"somebody to let it go on: `part resume {run.id}`")
+    if run.blockers:
+        return Position(0, "after", _whom_it_follows(connection, run))
+    if run.not_before > now:
+        told = "its backoff after a lost attempt"
+        return Position(0, "backoff", told, run.not_before, "the end of the backoff")
+    seen = snapshots.snapshot(connection, now, whole=True)
+    (mine,) = (waiting for waiting in seen.waiting if waiting.run_id == run_id)
+    decided = schedule.plan(seen)
+    start, basis = _forecast(connection, seen, decided, mine)
+    ahead = _ahead(seen, mine)
+    why = decided.why[run_id]
+    return Position(ahead, why, _told(why, mine, seen, decided, ahead), start, basis)
+
+
+def _whom_it_follows(connection: Connection, run: RunRow) -> str:
+    others = connection.scalars(
+        sa.select(run_dependencies.c.after_id)
+        .where(run_dependencies.c.run_id == run.id)
+        .order_by(run_dependencies.c.after_id)
+    ).all()
+    return f"run {', '.join(others)} to succeed"
+
+
+def _ahead(seen: Snapshot, mine: Waiting) -> int:
+    """How many runs of its queue are expected to start before it."""
+    ahead = 0
+    for other in schedule.in_turn(seen, unknown=UNKNOWN_SECONDS):
+        if other.run_id == mine.run_id:
+            break
+        same = (other.needs.queue, other.needs.kind) == (mine.needs.queue, mine.needs.kind)
+        ahead += same
+    return ahead
+
+
+def _told(why: Why, mine: Waiting, seen: Snapshot, decided: Plan, ahead: int) -> str:
+    wants = described(mine.needs)
+    account = seen.accounts[mine.owner]
+    match why:
+        case "starts":
+            return "the next look of a worker: it starts now"
+        case "no-worker":
+            return f"a worker with {wants}: none is alive"
+        case "impossible":
+            return f"{wants} on one host: no host has that; ask for less, or for another queue"
+        case "running-quota":
+            return (
+                f"a run of {mine.owner} to end: {account.most_running} slots at once is the quota"
+            )
+        case "week-quota":
+            most = (account.most_week or 0.0) / 3600
+            return f"the quota of {mine.owner}: {most:g} slot-hours in seven days are used up"
+        case "reserved":
+            whose = next(r.run_id for r in decided.reservations if r.run_id != mine.run_id)
+            return f"slots that are kept for run {whose}, which is before it and needs more"
+        case "slots":
+            before = f"; {ahead} run(s) come before it" if ahead else ""
+            return f"{wants} to be free{before}"
+
+
+def described(needs: Needs) -> str:
+    """Say in words what a run asks of a host."""
+    many = f"{needs.slots} {needs.kind} slot{'s' if needs.slots > 1 else ''}"
+    extra = [
+        f"{needs.memory >> 30} GiB" if needs.memory else "",
+        f"like {needs.model!r}" if needs.model else "",
+        f"{needs.cores} cores" if needs.cores else "",
+        f"in queue {needs.queue}" if needs.queue != needs.kind else "",
+    ]
+    found = ", ".join(part for part in extra if part)
+    return f"{many} ({found})" if found else many
+
+
+def _forecast(
+    connection: Connection, seen: Snapshot, decided: Plan, mine: Waiting
+) -> tuple[datetime | None, str]:
+    if decided.why[mine.run_id] in ("no-worker", "impossible"):
+        return None, "no host could run it"
+    if decided.why[mine.run_id] in ("running-quota", "week-quota"):
+        return None, "a quota, not the slots, holds it"
+    unknown, basis = _typical(connection)
+    at = schedule.forecast(seen, mine.run_id, unknown=unknown)
+    if mine.seconds is not None:
+        basis = f"runs like it take {mine.seconds:.0f} s"
+    return at, f"{basis}; if nothing else is submitted"
+
+
+def _typical(connection: Connection) -> tuple[float, str]:
+    """Return how long a run of no known family takes, and what that rests on."""
+    rows = connection.execute(sa.select(families.c.seconds, families.c.runs)).all()
+    count = sum(row.runs for row in rows)
+    if not count:
+        return UNKNOWN_SECONDS, "no run has finished yet: an hour a run is assumed"
+    mean = sum(row.seconds * row.runs for row in rows) / count
+    return mean, f"the {count} runs that have ended took {mean:.0f} s on average"
+
+
+def queue(connection: Connection) -> QueueView:
+    """Return the queue in numbers."""
+    states = {
+        row.state: row.total
+        for row in connection.execute(
+            sa.select(runs.c.state, sa.func.count().label("total"))
+            .where(runs.c.state.in_([RunState.QUEUED, RunState.RUNNING, RunState.CANCELLING]))
+            .group_by(runs.c.state)
+        )
+    }
+    views = [slot for worker in fleet.all_workers(connection) for slot in worker.slots]
+
+    def total(kind: str, *, busy: bool) -> int:
+        return sum(1 for s in views if s.kind == kind and (not busy or s.run_id or s.unconfirmed))
+
+    return QueueView(
+        queued=states.get(RunState.QUEUED, 0),
+        running=states.get(RunState.RUNNING, 0),
+        cancelling=states.get(RunState.CANCELLING, 0),
+        cpu_slots=total("cpu", busy=False),
+        cpu_busy=total("cpu", busy=True),
+        gpu_slots=total("gpu", busy=False),
+        gpu_busy=total("gpu", busy=True),
+    )

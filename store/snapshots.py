@@ -1,0 +1,203 @@
+"""What the planner is shown: the queue, its hosts and its people at one moment."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from domain.run_state import RunState
+from domain.schedule import LEAST_CHARGE, Account, Host, Needs, Running, Slot, Snapshot, Waiting
+from domain.schedule import decayed as decay
+from store.fleet import LIVE, WORKER_SILENT
+from store.tables import families, groups, leases, needs, runs, slots, users, workers
+
+WEEK = timedelta(days=7)
+
+
+def is_ready(now: datetime) -> sa.ColumnElement[bool]:
+    """Whether nothing but the queue holds a run back."""
+    return sa.and_(
+        runs.c.state == RunState.QUEUED,
+        runs.c.not_before <= now,
+        ~runs.c.held,
+        runs.c.blockers == 0,
+    )
+
+
+def snapshot(
+    connection: Connection, now: datetime, *, whole: bool = False, worker: str = ""
+) -> Snapshot:
+    """Return what a plan is made from.
+
+    whole: every run that is ready, for a forecast; otherwise, of every owner and needs, the first
+    of the best priority: one look-up each, so that a claim's time does not grow with the queue.
+    worker: the one that asks, which lives.
+    """
+    attempts = _running(connection)
+    hosts, shut = _hosts(connection, now, worker)
+    held = {slot for attempt in attempts for slot in attempt.slots}
+    return Snapshot(
+        now=now,
+        hosts=hosts,
+        waiting=tuple(_described(connection, is_ready(now)) if whole else _heads(connection, now)),
+        running=attempts,
+        accounts=accounts(connection, now, attempts),
+        groups={row.name: row.share for row in connection.execute(sa.select(groups))},
+        lost_slots=shut - held,
+    )
+
+
+_WAITING = (
+    runs.c.id,
+    runs.c.owner,
+    runs.c.priority,
+    runs.c.preemptible,
+    sa.func.coalesce(runs.c.expected_seconds, families.c.seconds).label("seconds"),
+    needs.c.queue,
+    needs.c.kind,
+    needs.c.slots,
+    needs.c.memory,
+    needs.c.model,
+    needs.c.cores,
+)
+
+
+def _waiting(row: Any) -> Waiting:  # noqa: ANN401 - a row of the columns above
+    wants = Needs(row.queue, row.kind, row.slots, row.memory, row.model, row.cores)
+    return Waiting(row.id, row.owner, wants, row.priority, row.seconds, row.preemptible)
+
+
+def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
+    first = (
+        sa.select(runs.c.id)
+        .where(is_ready(now), runs.c.needs_id == needs.c.id, runs.c.owner == users.c.name)
+        .order_by(runs.c.priority.desc(), runs.c.id)
+        .limit(1)
+        .correlate(needs, users)
+        .scalar_subquery()
+    )
+    pairs = sa.select(first.label("id")).select_from(needs.join(users, sa.true()))
+    found = [run_id for run_id in connection.scalars(pairs) if run_id is not None]
+    # A query of its own: joined to the look-ups, PostgreSQL reads all of `runs`.
+    return _described(connection, runs.c.id.in_(found)) if found else ()
+
+
+def _described(connection: Connection, which: sa.ColumnElement[bool]) -> Iterable[Waiting]:
+    rows = connection.execute(
+        sa.select(*_WAITING)
+        .select_from(
+            runs.join(needs, needs.c.id == runs.c.needs_id).outerjoin(
+                families, families.c.name == runs.c.family
+            )
+        )
+        .where(which)
+    )
+    return map(_waiting, rows)
+
+
+def _running(connection: Connection) -> tuple[Running, ...]:
+    rows = connection.execute(
+        sa.select(
+            leases.c.run_id,
+            leases.c.owner,
+            leases.c.slot_id,
+            leases.c.started_at,
+            leases.c.backfilled,
+            leases.c.yielding,
+            runs.c.priority,
+            runs.c.preemptible,
+            runs.c.state,
+            needs.c.cores,
+            sa.func.coalesce(runs.c.expected_seconds, families.c.seconds).label("seconds"),
+        )
+        .select_from(
+            leases.join(runs, runs.c.id == leases.c.run_id)
+            .join(needs, needs.c.id == runs.c.needs_id)
+            .outerjoin(families, families.c.name == runs.c.family)
+        )
+        .where(LIVE)
+        .order_by(leases.c.run_id, leases.c.rank)
+    ).all()
+    by_run: dict[str, list[Any]] = {}
+    for row in rows:
+        by_run.setdefault(row.run_id, []).append(row)
+    return tuple(
+        Running(
+            run_id=run_id,
+            owner=first.owner,
+            slots=tuple(row.slot_id for row in held),
+            started_at=first.started_at,
+            priority=first.priority,
+            cores=first.cores,
+            seconds=first.seconds,
+            preemptible=first.preemptible,
+            backfilled=first.backfilled,
+            yielding=first.yielding or first.state == RunState.CANCELLING,
+        )
+        for run_id, held in by_run.items()
+        for first in held[:1]
+    )
+
+
+def _hosts(
+    connection: Connection, now: datetime, asking: str
+) -> tuple[tuple[Host, ...], frozenset[int]]:
+    """Return hosts that live and take runs, and which of their slots are given to nobody."""
+    lives = sa.or_(workers.c.seen_at > now - WORKER_SILENT, workers.c.name == asking)
+    rows = connection.execute(
+        sa.select(slots, workers.c.cores)
+        .select_from(slots.join(workers, workers.c.name == slots.c.worker))
+        .where(slots.c.offered, ~workers.c.draining, lives)
+        .order_by(slots.c.id)
+    ).all()
+    found: dict[str, list[Slot]] = {}
+    cores, shut = {}, set()
+    for row in rows:
+        cores[row.worker] = row.cores
+        slot = Slot(row.id, row.queue, row.kind, row.memory, row.device_name)
+        found.setdefault(row.worker, []).append(slot)
+        if row.unconfirmed or row.quarantine is not None or row.foreign_use is not None:
+            shut.add(row.id)
+    hosts = tuple(Host(name, tuple(own), cores[name]) for name, own in found.items())
+    return hosts, frozenset(shut)
+
+
+def accounts(
+    connection: Connection, now: datetime, attempts: Iterable[Running]
+) -> Mapping[str, Account]:
+    """Return everybody's usage, shares and quotas; running attempts count up to now."""
+    live: dict[str, float] = {}
+    for attempt in attempts:
+        elapsed = max(LEAST_CHARGE, (now - attempt.started_at).total_seconds())
+        live[attempt.owner] = live.get(attempt.owner, 0.0) + elapsed * len(attempt.slots)
+    rows = connection.execute(sa.select(users)).all()
+    limited = [row.name for row in rows if row.most_hours is not None]
+    week = _week(connection, limited, now) if limited else {}
+    return {
+        row.name: Account(
+            usage=decay(row.usage_seconds, row.usage_at, now) + live.get(row.name, 0.0),
+            share=row.share,
+            group=row.group_name,
+            week=week.get(row.name, 0.0),
+            most_running=row.most_running,
+            most_week=None if row.most_hours is None else 3600 * row.most_hours,
+        )
+        for row in rows
+    }
+
+
+def _week(connection: Connection, owners: list[str], now: datetime) -> dict[str, float]:
+    """Return slot-seconds of the last seven days by owner."""
+    begin = now - WEEK
+    rows = connection.execute(
+        sa.select(leases.c.owner, leases.c.started_at, leases.c.ended_at).where(
+            leases.c.owner.in_(owners), sa.or_(LIVE, leases.c.ended_at > begin)
+        )
+    )
+    used: dict[str, float] = {}
+    for row in rows:
+        seconds = ((row.ended_at or now) - max(begin, row.started_at)).total_seconds()
+        used[row.owner] = used.get(row.owner, 0.0) + max(0.0, seconds)
+    return used

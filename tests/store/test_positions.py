@@ -1,0 +1,193 @@
+"""The reason a run is told for its waiting is the right one in every case of a table."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from domain.run_state import RunState
+from store import fleet, positions, queue, runs, users
+from store.engine import reading, writing
+from store.rows import RunRow, SlotSpec
+from tests.store.databases import NOW, after
+from tests.store.making import claimed, host, queued, running
+
+Scenario = Callable[[Connection], RunRow]
+SCENARIOS: dict[str, tuple[Scenario, str, str]] = {}
+
+
+def scenario(why: str, says: str) -> Callable[[Scenario], Scenario]:
+    """A situation that returns the run that is asked about, and what it should be told."""
+
+    def add(prepare: Scenario) -> Scenario:
+        SCENARIOS[prepare.__name__] = (prepare, why, says)
+        return prepare
+
+    return add
+
+
+@scenario("no-worker", "a worker with 1 gpu slot: none is alive")
+def nobody_offers_it(connection: Connection) -> RunRow:
+    host(connection)
+    return queued(connection, resources={"gpus": 1})
+
+
+@scenario("no-worker", "in queue night")
+def nobody_serves_its_queue(connection: Connection) -> RunRow:
+    host(connection)
+    return queued(connection, resources={"queue": "night"})
+
+
+@scenario("no-worker", "none is alive")
+def its_only_worker_is_drained(connection: Connection) -> RunRow:
+    host(connection)
+    fleet.drain(connection, "w1", draining=True)
+    return queued(connection)
+
+
+@scenario("impossible", "3 cpu slots on one host: no host has that")
+def no_host_is_large_enough(connection: Connection) -> RunRow:
+    host(connection, "w1", cpu=2)
+    host(connection, "w2", cpu=2)
+    return queued(connection, resources={"cpu_slots": 3})
+
+
+@scenario("impossible", "64 cores")
+def no_host_has_the_cores(connection: Connection) -> RunRow:
+    offered = [SlotSpec("cpu", 0, "CPU")]
+    fleet.register_worker(connection, name="w1", host="h", pid=1, offered=offered, now=NOW, cores=8)
+    return queued(connection, resources={"cores": 64})
+
+
+@scenario("slots", "1 cpu slot to be free")
+def every_slot_is_busy(connection: Connection) -> RunRow:
+    running(connection)
+    return queued(connection)
+
+
+@scenario("slots", "1 run(s) come before it")
+def somebody_is_before_it(connection: Connection) -> RunRow:
+    running(connection)
+    queued(connection)
+    return queued(connection, now=after(1))
+
+
+@scenario("slots", "1 cpu slot to be free")
+def its_slot_is_in_quarantine(connection: Connection) -> RunRow:
+    host(connection)
+    for owner in ("ada", "bob", "ada"):
+        queued(connection, owner=owner)
+        claim = claimed(connection)
+        assert claim is not None
+        queue.requeue(connection, claim.run.id, 1, now=NOW, reason="", max_attempts=1)
+    return queued(connection)
+
+
+@scenario("reserved", "slots that are kept for run")
+def a_larger_run_has_its_slots(connection: Connection) -> RunRow:
+    host(connection, cpu=2)
+    queued(connection, resources={"preemptible": False})
+    assert claimed(connection) is not None
+    queued(connection, resources={"cpu_slots": 2})
+    return queued(connection, resources={"preemptible": False}, now=after(1))
+
+
+@scenario("running-quota", "1 slots at once is the quota")
+def its_owner_holds_enough(connection: Connection) -> RunRow:
+    users.set_limits(connection, "ada", {"most_running": 1})
+    host(connection, cpu=2)
+    queued(connection)
+    assert claimed(connection) is not None
+    return queued(connection)
+
+
+@scenario("week-quota", "0.01 slot-hours in seven days are used up")
+def its_owner_had_enough_this_week(connection: Connection) -> RunRow:
+    users.set_limits(connection, "ada", {"most_hours": 0.01})
+    claim = running(connection)
+    runs.transition(
+        connection, claim.run.id, to=RunState.SUCCEEDED, now=after(40), reason="", attempt=1
+    )
+    return queued(connection)
+
+
+@scenario("after", "to succeed")
+def it_follows_another(connection: Connection) -> RunRow:
+    return queued(connection, after=[running(connection).run.id])
+
+
+@scenario("paused", "part resume")
+def it_is_paused(connection: Connection) -> RunRow:
+    run = queued(connection)
+    return queue.hold(connection, run.id, held=True, now=NOW, actor="ada")
+
+
+@scenario("backoff", "backoff after a lost attempt")
+def it_was_lost(connection: Connection) -> RunRow:
+    claim = running(connection)
+    queue.requeue(connection, claim.run.id, 1, now=after(49.5), reason="", max_attempts=9)
+    return claim.run
+
+
+@scenario("starts", "it starts now")
+def nothing_holds_it(connection: Connection) -> RunRow:
+    host(connection)
+    return queued(connection)
+
+
+@scenario("state", "nothing: the run is running")
+def it_runs(connection: Connection) -> RunRow:
+    return running(connection).run
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_reason_is_the_right_one(engine, name):
+    prepare, why, says = SCENARIOS[name]
+    with writing(engine) as connection:
+        run = prepare(connection)
+    with reading(engine) as connection:
+        told = positions.position(connection, run.id, after(50))
+    assert (told.why, says in told.waits_for) == (why, True), told
+
+
+def test_every_rule_has_a_scenario():
+    from typing import get_args
+
+    from domain.schedule import Why
+
+    met = {why for _, why, _ in SCENARIOS.values()}
+    assert met == {*get_args(Why), "after", "paused", "backoff", "state"}
+
+
+def test_an_estimate_rests_on_what_such_runs_took(engine):
+    with writing(engine) as connection:
+        claim = running(connection)
+        runs.transition(
+            connection, claim.run.id, to=RunState.SUCCEEDED, now=after(300), reason="", attempt=1
+        )
+        queued(connection, now=after(301))
+        assert claimed(connection, now=after(310)) is not None
+        waiting = queued(connection, now=after(320))
+        later = queued(connection, now=after(330))
+        host(connection, now=after(340))
+        told = [positions.position(connection, run.id, after(360)) for run in (waiting, later)]
+    assert [one.estimated_start for one in told] == [after(610), after(910)]
+    assert [one.ahead for one in told] == [0, 1]
+    assert told[0].basis == "runs like it take 300 s; if nothing else is submitted"
+
+
+def test_without_any_experience_an_hour_is_assumed_and_said(engine):
+    with writing(engine) as connection:
+        running(connection)
+        told = positions.position(connection, queued(connection).id, after(50))
+    assert told.estimated_start == after(3600)
+    assert "an hour a run is assumed" in told.basis
+
+
+def test_a_declared_length_is_believed(engine):
+    over: dict[str, Any] = {"resources": {"minutes": 10}}
+    with writing(engine) as connection:
+        running(connection, **over)
+        told = positions.position(connection, queued(connection).id, after(50))
+    assert told.estimated_start == after(600)
