@@ -36,6 +36,10 @@ class Ranks:
         """Whether this one validates, writes and tells."""
         return self.rank == 0
 
+    def device(self, kind: str) -> str:
+        """Return this rank's device: its own of the visible GPUs, or what ``kind`` names."""
+        return f"cuda:{self.rank}" if kind == "cuda" else kind
+
     @contextmanager
     def joined(self, device: str) -> Iterator[None]:
         """Meet the other ranks (env://), and part in the end; alone, do nothing."""

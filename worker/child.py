@@ -8,66 +8,24 @@ pipe closes) and when its lease was not renewed in time, on its own monotonic cl
 
 import argparse
 import contextlib
-import ctypes
 import errno
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from domain.control import Renew, Stop, TakeCheckpoint, read_line
 from domain.errors import ExperimentError
 from domain.events import Event, Failed, Progress, write_frame
 from domain.presets import RUN_SPEC
+from worker.exits import EXIT_FAILED, EXIT_STOPPED
+from worker.leash import Leash, die_with_parent
+from worker.mates import Mates
 from worker.outbox import Outbox
 
-EXIT_STOPPED, EXIT_FAILED, EXIT_ORPHANED, EXIT_EXPIRED = 3, 4, 5, 6
 PROGRESS_SECONDS = 0.5
-_PR_SET_PDEATHSIG = 1
-
-
-class Leash:
-    """What the supervisor says, and the death that follows when it falls silent."""
-
-    def __init__(self, control: BinaryIO, seconds: float) -> None:
-        self._control = control
-        self._deadline = time.monotonic() + seconds
-        self._checkpoint = threading.Event()
-        self.stopped = threading.Event()
-
-    def attach(self) -> None:
-        """Start listening and watching."""
-        threading.Thread(target=self._listen, daemon=True).start()
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def checkpoint_requested(self) -> bool:
-        """Whether a checkpoint was asked for since the last question."""
-        if self._checkpoint.is_set():
-            self._checkpoint.clear()
-            return True
-        return False
-
-    def _listen(self) -> None:
-        for line in self._control:
-            match read_line(line):
-                case Renew(seconds=seconds):
-                    self._deadline = time.monotonic() + seconds
-                case TakeCheckpoint():
-                    self._checkpoint.set()
-                case Stop():
-                    self.stopped.set()
-        os._exit(EXIT_ORPHANED)
-
-    def _watch(self) -> None:
-        while (left := self._deadline - time.monotonic()) > 0:
-            time.sleep(min(left, 1.0))
-        os._exit(EXIT_EXPIRED)
 
 
 @dataclass(frozen=True)
@@ -85,6 +43,19 @@ class Options:
     events: int
     control: int
     lease: float
+    ranks: int
+
+    def for_mates(self) -> list[str]:
+        """Return the command line of the other ranks."""
+        told = {
+            "--spec": self.spec,
+            "--work": self.work,
+            "--data-root": self.data_root,
+            "--device": self.device,
+            "--threads": self.threads,
+        }
+        flags = ["--resume"] if self.resume else []
+        return [*(str(part) for pair in told.items() for part in pair), *flags]
 
 
 def parse(arguments: list[str]) -> Options:
@@ -96,35 +67,42 @@ def parse(arguments: list[str]) -> Options:
     for name in ("source", "surrogates"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--resume", action="store_true")
-    for name in ("threads", "events", "control"):
+    for name in ("threads", "ranks", "events", "control"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--lease", type=float, required=True)
     return Options(**vars(parser.parse_args(arguments)))
 
 
-def die_with_parent() -> None:
-    """Ask Linux for a SIGKILL when the supervisor dies, even if this process is frozen then."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 def events(options: Options, leash: Leash) -> Generator[Event, None, None]:
     """Yield what the experiment says, and how it failed if it does."""
+    if options.ranks == 1:
+        yield from _events(options, leash, None)
+        return
+    mates = Mates(options.ranks, options.for_mates(), folder=Path.cwd())
+    try:
+        yield from _events(options, leash, mates)
+    finally:
+        mates.end()
+
+
+def _events(options: Options, leash: Leash, mates: Mates | None) -> Generator[Event, None, None]:
     import torch
 
     from partcore.environment import Environment, configure
     from partcore.experiment import run_experiment
+    from partcore.ranks import Ranks
 
+    ranks = Ranks.from_environment()
     environment = Environment(
         work=options.work,
         data_root=options.data_root,
-        device=options.device,
+        device=ranks.device(options.device),
         threads=options.threads,
         resume=options.resume,
         source_checkpoint=options.source,
         surrogates=options.surrogates,
         checkpoint_requested=leash.checkpoint_requested,
+        ranks=ranks,
     )
     try:
         configure(environment)
@@ -137,7 +115,10 @@ def events(options: Options, leash: Leash) -> Generator[Event, None, None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         yield out_of_memory(error)
     except Exception as error:  # noqa: BLE001 - the edge: whatever it was is recorded, then it ends
-        yield unexpected(error)
+        if mates is not None and mates.want_memory():
+            yield out_of_memory(error)
+        else:
+            yield unexpected(error)
 
 
 def out_of_memory(error: BaseException) -> Failed:

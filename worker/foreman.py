@@ -6,13 +6,15 @@ import socket
 import threading
 import time
 
+import psutil
 from sqlalchemy.exc import DBAPIError
 
 from domain.errors import InvalidTransition
-from store import queue
+from store import fleet, queue
 from store.blobs import Blobs
 from store.engine import database_now, make_engine, writing
 from store.rows import Claim
+from worker import gpus
 from worker.database import is_outage
 from worker.process import ENTRY
 from worker.reaper import reap, recover
@@ -20,6 +22,10 @@ from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
+
+
+GPU_SECONDS = 10.0
+"""How often to look who else uses the GPUs."""
 
 
 class Foreman(threading.Thread):
@@ -40,6 +46,7 @@ class Foreman(threading.Thread):
         self._blobs = Blobs(settings.artifacts)
         self._stopping = threading.Event()
         self._supervisors: dict[int, Supervisor] = {}
+        self._has_gpus, self._look_at_gpus = False, 0.0
 
     def run(self) -> None:
         """Work until :meth:`stop`."""
@@ -87,14 +94,16 @@ class Foreman(threading.Thread):
         offered = settings.slots()
         with writing(self._engine) as connection:
             recover(connection, settings)
-            slots = queue.register_worker(
+            slots = fleet.register_worker(
                 connection,
                 name=settings.worker_name,
                 host=socket.gethostname(),
                 pid=os.getpid(),
                 offered=offered,
                 now=database_now(connection),
+                cores=settings.cores,
             )
+        self._has_gpus = any(slot.kind == "gpu" for slot in slots)
         told = ", ".join(f"{slot.kind} {slot.ordinal}" for slot in slots)
         log.info("worker %s offers %s", settings.worker_name, told or "no slot")
         self._turn()
@@ -109,14 +118,27 @@ class Foreman(threading.Thread):
 
     def _turn(self) -> None:
         busy = self._alive()
+        foreign = self._foreign_use()
         with writing(self._engine) as connection:
             now = database_now(connection)
-            queue.worker_alive(
-                connection, self._settings.worker_name, busy_slots=set(busy), now=now
+            fleet.worker_alive(
+                connection,
+                self._settings.worker_name,
+                busy_slots=set(busy),
+                now=now,
+                foreign=foreign,
             )
         reap(self._engine, self._settings)
         while not self._stopping.is_set() and (claim := self._claim()) is not None:
             self._supervise(claim)
+
+    def _foreign_use(self) -> dict[int, str] | None:
+        """Look now and then who else uses the GPUs; None in between."""
+        if not self._has_gpus or time.monotonic() < self._look_at_gpus:
+            return None
+        self._look_at_gpus = time.monotonic() + GPU_SECONDS
+        mine = psutil.Process()
+        return gpus.foreign_use({mine.pid, *(p.pid for p in mine.children(recursive=True))})
 
     def _claim(self) -> Claim | None:
         with writing(self._engine) as connection:
@@ -135,5 +157,6 @@ class Foreman(threading.Thread):
             settings=self._settings,
             entry=self._entry,
         )
-        self._supervisors[claim.slot.id] = supervisor
+        for slot in claim.slots:
+            self._supervisors[slot.id] = supervisor
         supervisor.start()

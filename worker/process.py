@@ -28,8 +28,11 @@ class Assignment:
     work: Path
     data_root: Path
     device: str
+    """`cpu`, or `cuda`: every rank takes its own of the visible ones."""
     threads: int
     lease: float
+    ranks: int = 1
+    """How many processes train together, one a slot."""
     resume: bool = False
     source: Path | None = None
     surrogates: Path | None = None
@@ -43,6 +46,7 @@ class Assignment:
             "--device": self.device,
             "--threads": self.threads,
             "--lease": self.lease,
+            "--ranks": self.ranks,
         }
         flags = ["--resume"] if self.resume else []
         files = {"--source": self.source, "--surrogates": self.surrogates}
@@ -151,14 +155,3 @@ def environment(assignment: Assignment, visible_gpus: str) -> Mapping[str, str]:
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
     }
-
-
-def describe_exit(status: int) -> str:
-    """Say in words how a child ended."""
-    if status >= 0:
-        return f"the training process ended with status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"the training process was ended by {name}"

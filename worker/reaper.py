@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import psutil
 from sqlalchemy import Connection, Engine
 
-from store import queue
+from store import fleet, queue
 from store.engine import database_now, writing
 from store.rows import Reaped
 from worker.settings import WorkerSettings
@@ -35,7 +35,7 @@ def recover(connection: Connection, settings: WorkerSettings) -> None:
     Only when the process that registered under this name is known to be dead: it was of this host.
     Its children died with it, and the fence holds even if they did not.
     """
-    before = {worker.name: worker for worker in queue.all_workers(connection)}
+    before = {worker.name: worker for worker in fleet.all_workers(connection)}
     mine = before.get(settings.worker_name)
     if mine is None or mine.host != socket.gethostname() or _lives(mine.pid):
         return

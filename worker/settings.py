@@ -1,9 +1,7 @@
 """Settings of a worker."""
 
 import os
-import shutil
 import socket
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from pydantic import Field
 
 from store.rows import SlotSpec
 from store.settings import StoreSettings
+from worker import gpus
 
 
 class WorkerSettings(StoreSettings):
@@ -26,6 +25,12 @@ class WorkerSettings(StoreSettings):
     """Runs this host trains on its CPU at once."""
     gpu_slots: int | None = Field(default=None, ge=0, le=64)
     """GPUs offered, from device 0 on (default: as many as `nvidia-smi` shows)."""
+    cpu_queue: str = Field(default="cpu", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    """Which queue the CPU slots serve."""
+    gpu_queue: str = Field(default="gpu", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    """Which queue the GPUs serve."""
+    cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0)
+    """CPU cores that `resources.cores` of runs may count on; 0 counts none."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads a run (default: cores divided by CPU slots)."""
     poll_seconds: float = Field(default=2.0, gt=0)
@@ -56,20 +61,13 @@ class WorkerSettings(StoreSettings):
 
     def slots(self) -> list[SlotSpec]:
         """Return the slots this host offers."""
-        names = gpu_names()
-        wanted = len(names) if self.gpu_slots is None else self.gpu_slots
-        gpus = [names[i] if i < len(names) else f"GPU {i}" for i in range(wanted)]
+        seen = gpus.devices()
+        wanted = len(seen) if self.gpu_slots is None else self.gpu_slots
+        seen += [gpus.Gpu(f"GPU {i}", 0, "") for i in range(len(seen), wanted)]
         return [
-            *(SlotSpec("gpu", i, name) for i, name in enumerate(gpus)),
-            *(SlotSpec("cpu", i, "CPU") for i in range(self.cpu_slots)),
+            *(
+                SlotSpec("gpu", i, gpu.name, gpu.memory, self.gpu_queue)
+                for i, gpu in enumerate(seen[:wanted])
+            ),
+            *(SlotSpec("cpu", i, "CPU", 0, self.cpu_queue) for i in range(self.cpu_slots)),
         ]
-
-
-def gpu_names() -> list[str]:
-    """Return the names of this host's NVIDIA GPUs; none where there is no driver."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    query = [tool, "--query-gpu=name", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout.split("\n")[:-1] if done.returncode == 0 else []

@@ -36,7 +36,8 @@ from store.blobs import Blobs
 from store.engine import database_now, writing
 from store.rows import ArtifactRow, Claim
 from worker.database import Gone, is_outage, persist
-from worker.process import ENTRY, Assignment, Child, describe_exit
+from worker.exits import describe_exit
+from worker.process import ENTRY, Assignment, Child
 from worker.recorder import Damaged, Recorder, failure
 from worker.settings import WorkerSettings
 
@@ -62,7 +63,15 @@ class Ending(Enum):
     NONE = "none"
     CANCEL = "cancelled"
     SHUTDOWN = "worker stopped"
+    YIELD = "gave way to a run that comes before it"
+    PAUSE = "paused"
     LOST = "lease lost"
+
+
+PLANNED = (Ending.SHUTDOWN, Ending.YIELD, Ending.PAUSE)
+"""Endings after which the run goes on later where its checkpoint is."""
+KEEPS_ITS_STATE = ("train", "validate", "evaluate")
+"""Phases of a child that writes a checkpoint when it is asked."""
 
 
 class Supervisor(threading.Thread):
@@ -88,6 +97,7 @@ class Supervisor(threading.Thread):
         self._recorder = Recorder(engine, blobs, self._id, self._attempt, self._work)
         self._child: Child | None = None
         self._ending = Ending.NONE
+        self._asking, self._asked = threading.Lock(), False
         self._done = threading.Event()
         self._look = threading.Event()
         self._deadline = time.monotonic() + self._life
@@ -104,12 +114,20 @@ class Supervisor(threading.Thread):
 
     def shut_down(self) -> None:
         """Take a checkpoint, then give the run back to the queue."""
-        threading.Thread(target=self._shut_down, daemon=True).start()
+        self._stop_after_checkpoint(Ending.SHUTDOWN)
 
-    def _shut_down(self) -> None:
-        if self._child is not None and self._recorder.phase in ("train", "validate"):
+    def _stop_after_checkpoint(self, why: Ending) -> None:
+        """Stop between two steps, with as little lost as there is in one; asked twice, once."""
+        with self._asking:
+            if self._asked:
+                return
+            self._asked = True
+        threading.Thread(target=self._checkpoint_and_end, args=[why], daemon=True).start()
+
+    def _checkpoint_and_end(self, why: Ending) -> None:
+        if self._child is not None and self._recorder.phase in KEEPS_ITS_STATE:
             self._await_checkpoint(self._child)
-        self._end(Ending.SHUTDOWN)
+        self._end(why)
 
     def _await_checkpoint(self, child: Child) -> None:
         before = self._recorder.checkpoints
@@ -172,11 +190,11 @@ class Supervisor(threading.Thread):
             self._leave_no_child()
 
     def _start(self, assignment: Assignment) -> Child:
-        slot = self.claim.slot
+        slots = self.claim.slots
         self._child = child = Child(
             assignment,
             folder=self._settings.state_folder,
-            visible_gpus=str(slot.ordinal) if slot.kind == "gpu" else "",
+            visible_gpus=",".join(str(slot.ordinal) for slot in slots if slot.kind == "gpu"),
             entry=self._entry,
         )
         if self._ending is not Ending.NONE:
@@ -217,7 +235,8 @@ class Supervisor(threading.Thread):
             spec=spec_file,
             work=self._work,
             data_root=self._settings.data_root,
-            device="cuda:0" if self.claim.slot.kind == "gpu" else "cpu",
+            device="cuda" if self.claim.slots[0].kind == "gpu" else "cpu",
+            ranks=len(self.claim.slots),
             threads=int((run.facts or {}).get("threads") or self._settings.threads_per_run),
             lease=max(0.0, self._deadline - time.monotonic()),
             resume=resume,
@@ -295,8 +314,8 @@ class Supervisor(threading.Thread):
             return RunState.FAILED, outcome.message, outcome.model_dump(exclude={"type"})
         if self._ending is Ending.CANCEL:
             return RunState.CANCELLED, "stopped on request", None
-        if self._ending is Ending.SHUTDOWN:
-            return RunState.QUEUED, f"{Ending.SHUTDOWN.value} after a checkpoint", None
+        if self._ending in PLANNED:
+            return RunState.QUEUED, f"{self._ending.value}, after a checkpoint", None
         return _lost(str(problem) if problem else describe_exit(status))
 
     def _write_verdict(self, state: RunState, reason: str, what: dict[str, Any] | None) -> None:
@@ -329,7 +348,8 @@ class Supervisor(threading.Thread):
     def _give_back(self, connection: Connection, reason: str, *, lost: bool) -> None:
         now = database_now(connection)
         if not lost:
-            queue.hand_back(connection, self._id, self._attempt, now=now, reason=reason)
+            why: queue.Ending = "handed-back" if self._ending is Ending.SHUTDOWN else "gave-way"
+            queue.hand_back(connection, self._id, self._attempt, now=now, reason=reason, ending=why)
             return
         queue.requeue(
             connection,
@@ -381,6 +401,8 @@ class Supervisor(threading.Thread):
             self._child.tell(Renew(seconds=self._left()))
         if beat.cancel_requested and self._ending is Ending.NONE:
             self._end(Ending.CANCEL)
+        elif beat.pause_requested or beat.yield_requested:
+            self._stop_after_checkpoint(Ending.PAUSE if beat.pause_requested else Ending.YIELD)
 
 
 def _lost(reason: str) -> Verdict:

@@ -113,7 +113,7 @@ def dies_always(options: Options, leash: Leash) -> Iterator[Event]:
     sys.stderr.write("terrible things happened\n")
     sys.stderr.flush()
     yield progress(1)
-    os._exit(7)
+    os._exit(77)
 
 
 def babbles(options: Options, leash: Leash) -> Iterator[Event]:

@@ -8,7 +8,7 @@ import pytest
 
 from domain.presets import RUN_SPEC, Uploaded, expand, named_sources
 from domain.run_state import RunState
-from store import artifacts, checkpoints, evaluations, history, logs, metrics, queue, runs
+from store import artifacts, checkpoints, evaluations, fleet, history, logs, metrics, runs
 from store.blobs import Blobs
 from store.engine import reading, writing
 from tests import making_weights
@@ -63,7 +63,7 @@ def test_a_run_goes_the_whole_way(engine, state):
         steps, losses = metrics.history(connection, run_id, "train/loss")
         lines = logs.tail(connection, run_id)
         states = [e.target for e in history.events(connection, run_id)]
-        slot = queue.all_workers(connection)[0].slots[0]
+        slot = fleet.all_workers(connection)[0].slots[0]
     assert names == {
         "checkpoints/last.safetensors",
         "checkpoints/best.safetensors",

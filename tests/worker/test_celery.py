@@ -9,7 +9,7 @@ import redis
 from celery import Celery
 
 from domain.run_state import RunState
-from store import artifacts, history, logs, metrics, queue
+from store import artifacts, fleet, history, logs, metrics
 from store.engine import reading
 from tests.store.databases import fresh_engine
 from tests.waiting import until
@@ -55,7 +55,7 @@ def ring(url):
 def is_registered(engine):
     def holds():
         with reading(engine) as connection:
-            return bool(queue.all_workers(connection))
+            return bool(fleet.all_workers(connection))
 
     return holds
 

@@ -14,12 +14,13 @@ import pytest
 from domain.control import Renew, Stop, TakeCheckpoint, write_line
 from domain.events import ArtifactSaved, Log, Progress, Started, read_frames
 from worker import child
+from worker.exits import EXIT_EXPIRED, EXIT_FAILED, EXIT_ORPHANED, describe_exit
 from worker.outbox import MOST, Outbox, take_away
-from worker.process import Assignment, Child, describe_exit, environment
+from worker.process import Assignment, Child, environment
 
 LEASHED = """
 import os, sys, time
-from worker.child import Leash, die_with_parent
+from worker.leash import Leash, die_with_parent
 leash = Leash(os.fdopen(int(sys.argv[1]), "rb"), float(sys.argv[2]))
 leash.attach()
 print("attached", flush=True)
@@ -30,7 +31,7 @@ while not leash.stopped.is_set():
 """
 DYING = """
 import subprocess, sys
-code = "import sys, time; from worker.child import die_with_parent; die_with_parent(); "
+code = "import sys, time; from worker.leash import die_with_parent; die_with_parent(); "
 code += "print('armed', flush=True); time.sleep(600)"
 command = [sys.executable, "-c", code]
 child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE)
@@ -59,12 +60,12 @@ def leashed(seconds):
 def test_a_child_ends_when_its_supervisor_is_gone():
     with leashed(60) as (process, control):
         control.close()
-        assert process.wait(timeout=5) == child.EXIT_ORPHANED
+        assert process.wait(timeout=5) == EXIT_ORPHANED
 
 
 def test_a_child_ends_when_its_lease_is_not_renewed():
     with leashed(0.3) as (process, _):
-        assert process.wait(timeout=5) == child.EXIT_EXPIRED
+        assert process.wait(timeout=5) == EXIT_EXPIRED
 
 
 def test_a_renewed_child_lives_on_and_hears_what_it_is_told():
@@ -99,14 +100,17 @@ def test_the_command_line_says_everything_back(tmp_path):
         spec=tmp_path / "spec.json",
         work=tmp_path,
         data_root=tmp_path / "data",
-        device="cuda:0",
+        device="cuda",
         threads=3,
         lease=4.5,
         resume=True,
         source=tmp_path / "source.safetensors",
+        surrogates=tmp_path / "surrogates",
+        ranks=2,
     )
     heard = child.parse([*told.arguments(), "--events", "7", "--control", "8"])
-    names = ("spec", "work", "data_root", "device", "threads", "lease", "resume", "source")
+    names = ("spec", "work", "data_root", "device", "threads", "lease", "ranks", "resume", "source")
+    names += ("surrogates",)
     assert [getattr(heard, n) for n in names] == [getattr(told, n) for n in names]
     assert (heard.events, heard.control) == (7, 8)
 
@@ -152,7 +156,7 @@ def test_an_error_in_the_experiment_reaches_the_supervisor(tmp_path):
     told = Assignment(spec, tmp_path, tmp_path, "cpu", threads=1, lease=60)
     started = Child(told, folder=tmp_path, visible_gpus="")
     (failed,) = list(read_frames(started.events))
-    assert started.end(patience=10) == child.EXIT_FAILED
+    assert started.end(patience=10) == EXIT_FAILED
     assert (failed.failure_class, failed.code) == ("code", "unexpected")
     assert "ValidationError" in failed.traceback
     assert started.over

@@ -3,28 +3,53 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from worker.settings import WorkerSettings, gpu_names
+from worker import gpus
+from worker.settings import WorkerSettings
+
+TOOL = """#!/bin/sh
+case "$1" in
+  --query-gpu=*)
+    echo "NVIDIA H200, 143771, GPU-aaaa"
+    echo "NVIDIA L4, 23034, GPU-bbbb" ;;
+  --query-compute-apps=*)
+    echo "GPU-aaaa, 41, /usr/bin/python3"
+    echo "GPU-bbbb, 42, /opt/other/train" ;;
+esac
+"""
 
 
-def test_a_host_offers_its_gpus_and_its_cpu(tmp_path, monkeypatch):
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H200'\necho 'NVIDIA L4'\n")
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    offered = WorkerSettings(cpu_slots=1).slots()
-    assert [(s.kind, s.ordinal, s.device_name) for s in offered] == [
-        ("gpu", 0, "NVIDIA H200"),
-        ("gpu", 1, "NVIDIA L4"),
-        ("cpu", 0, "CPU"),
+@pytest.fixture
+def tool(tmp_path, monkeypatch):
+    """The driver's tool of a host with two GPUs, each with a process on it."""
+    file = tmp_path / "nvidia-smi"
+    file.write_text(TOOL)
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return file
+
+
+@pytest.mark.usefixtures("tool")
+def test_the_drivers_tool_says_which_gpus_there_are():
+    offered = WorkerSettings(cpu_slots=1, gpu_queue="night").slots()
+    assert [(s.kind, s.ordinal, s.device_name, s.memory >> 20, s.queue) for s in offered] == [
+        ("gpu", 0, "NVIDIA H200", 143771, "night"),
+        ("gpu", 1, "NVIDIA L4", 23034, "night"),
+        ("cpu", 0, "CPU", 0, "cpu"),
     ]
     assert [s.kind for s in WorkerSettings(cpu_slots=0, gpu_slots=3).slots()] == ["gpu"] * 3
+
+
+def test_what_other_programs_compute_on_is_told_by_ordinal(tool):
+    assert gpus.foreign_use({41}) == {1: "process 42, train"}
+    assert gpus.foreign_use({41, 42}) == {}
     tool.write_text("#!/bin/sh\nexit 9\n")
-    assert gpu_names() == []
+    assert gpus.devices() == []
+    assert gpus.foreign_use(set()) == {}
 
 
 def test_no_driver_means_no_gpu(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu_names() == []
+    assert gpus.devices() == []
 
 
 def test_cores_are_divided_among_slots(monkeypatch):

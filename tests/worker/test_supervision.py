@@ -127,7 +127,7 @@ def test_a_killed_child_goes_on_from_its_checkpoint_without_gap_or_double(engine
 @pytest.mark.parametrize(
     ("behaviour", "told"),
     [
-        ("dies_always", "ended with status 7"),
+        ("dies_always", "ended with status 77"),
         ("babbles", "could not be kept"),
         ("lies", "is not what was written"),
         ("imagines", "nowhere.png"),
