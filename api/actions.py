@@ -14,7 +14,7 @@ from domain.errors import FieldError, NotFound, SpecInvalid, VersionMismatch
 from domain.ids import ID_PATTERN
 from domain.presets import OWN_SOURCE, Uploaded, expand, named_sources
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec, Weights
-from store import artifacts, checkpoints, runs
+from store import artifacts, checkpoints, queue, runs
 from store.engine import database_now
 from store.rows import RunRow, User
 
@@ -29,21 +29,28 @@ def expanded(
 
     Raises SpecInvalid.
     """
-    known = {pointer: _known(connection, named, pointer) for pointer, named in named_sources(raw)}
+    after = raw.get("after")
+    known = {
+        pointer: _known(connection, named, pointer, after if isinstance(after, list) else ())
+        for pointer, named in named_sources(raw)
+    }
     found = {pointer: facts for pointer, facts in known.items() if facts is not None}
     own = found.pop(OWN_SOURCE, None)
     return expand(raw, source=own, others=found)
 
 
 def _known(
-    connection: Connection, named: Mapping[str, Any], pointer: str
+    connection: Connection, named: Mapping[str, Any], pointer: str, after: Collection[str]
 ) -> TrainSpec | Uploaded | None:
     """Return what is known of the weights named at ``pointer``, None where none are.
+
+    after: ids of runs that will have succeeded by then.
 
     Raises SpecInvalid when there are no such weights.
     """
     if isinstance(run_id := named.get("run"), str):
-        return _trained(connection, run_id, named.get("weights", "best"), f"{pointer}/run")
+        weights, later = named.get("weights", "best"), run_id in after
+        return _trained(connection, run_id, weights, f"{pointer}/run", later=later)
     if isinstance(checkpoint_id := named.get("checkpoint"), str):
         return _uploaded(connection, checkpoint_id, f"{pointer}/checkpoint")
     return None
@@ -58,8 +65,15 @@ def _uploaded(connection: Connection, checkpoint_id: str, pointer: str) -> Uploa
     return Uploaded(row.model, row.channels, row.classes)
 
 
-def _trained(connection: Connection, run_id: str, weights: object, pointer: str) -> TrainSpec:
-    """Return the spec behind a checkpoint. Raises SpecInvalid when there is none."""
+def _trained(
+    connection: Connection, run_id: str, weights: object, pointer: str, *, later: bool
+) -> TrainSpec:
+    """Return the spec behind a checkpoint.
+
+    later: whether the run is waited for, and may be without one yet.
+
+    Raises SpecInvalid when there is none.
+    """
     try:
         row = find(connection, run_id)
     except NotFound as error:
@@ -68,9 +82,12 @@ def _trained(connection: Connection, run_id: str, weights: object, pointer: str)
         told = f"Run {run_id} is of kind `{row.kind}`; name a training run."
         raise SpecInvalid([FieldError(pointer, told)])
     kept = [role for role in ROLES if artifacts.checkpoint(connection, run_id, role) is not None]
+    if later and not row.state.is_terminal:
+        return TrainSpec.model_validate(row.spec)
     if weights in ROLES and weights not in kept:
         have = f"it has {' and '.join(kept)}" if kept else "it has none yet"
-        told = f"Run {run_id} ({row.state}) has no {weights!r} checkpoint; {have}."
+        hint = "" if row.state.is_terminal else " Name it in `after` to wait for it."
+        told = f"Run {run_id} ({row.state}) has no {weights!r} checkpoint; {have}.{hint}"
         raise SpecInvalid([FieldError(pointer, told)])
     return TrainSpec.model_validate(row.spec)
 
@@ -126,6 +143,19 @@ def cancel(lab: Lab, user: User, run_id: str, *, versions: Collection[int] | Non
             raise VersionMismatch(f"Run {run_id} is at version {run.version} now.")
         now = database_now(connection)
         return runs.request_cancel(connection, run_id, now=now, actor=user.name)
+
+
+def hold(lab: Lab, user: User, run_id: str, *, held: bool) -> RunRow:
+    """Pause a run, or let it go on.
+
+    Raises NotFound, NotPermitted, InvalidTransition.
+    """
+    with lab.writing() as connection:
+        require_own(user, runs.get(connection, run_id))
+        now = database_now(connection)
+        run = queue.hold(connection, run_id, held=held, now=now, actor=user.name)
+    lab.doorbell.ring()
+    return run
 
 
 def retry(lab: Lab, user: User, run_id: str) -> RunRow:

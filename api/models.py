@@ -73,6 +73,12 @@ class Run(Answer):
     advanced_at: datetime | None
     """When it last made progress."""
     worker: str | None
+    held: bool
+    """Paused by hand."""
+    blockers: int
+    """How many runs it still waits for."""
+    losses: int
+    """How many attempts were lost through no fault of its own."""
     retry_of: str | None
 
 
@@ -192,6 +198,9 @@ class PositionAnswer(Answer):
     """Why a run waits."""
 
     ahead: int
+    """How many runs of its queue are expected to start before it."""
+    why: str = Field(examples=["slots"])
+    """The rule or resource that holds it; decide by this."""
     waits_for: str
     estimated_start: datetime | None
     basis: str
@@ -216,9 +225,16 @@ class SlotAnswer(Answer):
     kind: SlotKind
     ordinal: int
     device_name: str
+    queue: str
+    memory: int
+    """Bytes of a GPU; 0 if not known."""
     run_id: str | None
     unconfirmed: bool
     """Its lease was lost and its host has not said that the process is gone."""
+    quarantine: str | None
+    """Why nothing runs on it until an administrator releases it."""
+    foreign_use: str | None
+    """What other programs do on it; it is given to nobody meanwhile."""
 
 
 class WorkerAnswer(Answer):
@@ -229,6 +245,10 @@ class WorkerAnswer(Answer):
     pid: int
     started_at: datetime
     seen_at: datetime
+    cores: int
+    """CPU cores that runs may count on; 0 if it does not say."""
+    draining: bool
+    """It finishes what it has and is given nothing more."""
     slots: tuple[SlotAnswer, ...]
 
 
@@ -255,6 +275,62 @@ class NewUser(Model):
 
     name: UserName
     role: Role = "member"
+
+
+class Limits(Model):
+    """What to change of a user's share, group and quotas; null takes a group or quota away."""
+
+    share: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Against other users of the group; null leaves it."""
+    group_name: UserName | None = None
+    most_running: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """Slots held at once."""
+    most_queued: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    most_hours: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """Slot-hours in seven days."""
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What was given."""
+        given = self.model_dump(exclude_unset=True)
+        if given.get("share", 0) is None:
+            del given["share"]
+        return given
+
+
+class LimitsAnswer(UserAnswer):
+    """A user's share, group and quotas; null for no quota."""
+
+    share: float
+    group_name: str | None
+    most_running: int | None
+    most_queued: int | None
+    most_hours: float | None
+
+
+class GroupShare(Model):
+    """A group's share against other groups."""
+
+    share: float = Field(gt=0, le=1000)
+
+
+class GroupAnswer(Answer):
+    """Users who share a share."""
+
+    name: str
+    share: float
+
+
+class LedgerEntry(Answer):
+    """Slot-seconds of an attempt, or of all of a user, an experiment or a week."""
+
+    name: str
+    kind: SlotKind
+    attempts: int
+    useful: float
+    """Whose work is kept."""
+    wasted: float
+    """Of failed and cancelled attempts, and of lost ones after their last checkpoint."""
 
 
 class NewToken(Model):

@@ -27,7 +27,7 @@ from api.sessions import COOKIE
 from domain.errors import NotFound, Unauthenticated
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
-from store import artifacts, evaluations, history, logs, metrics, queue, runs
+from store import artifacts, evaluations, fleet, history, logs, metrics, positions, runs
 from store.engine import database_now
 from store.rows import User, WorkerRow
 from store.sessions import token_id
@@ -120,7 +120,7 @@ def runs_page(
             cursor=cursor,
             limit=PAGE,
         )
-        view, workers = queue.queue(connection), queue.all_workers(connection)
+        view, workers = positions.queue(connection), fleet.all_workers(connection)
         now = database_now(connection)
     workers = tuple(w for w in workers if not _is_gone(w, now))
     digest = _digest(
@@ -190,7 +190,7 @@ def _run_context(connection: Connection, run_id: str) -> dict[str, Any]:
     return {
         "run": run,
         "now": now,
-        "position": queue.position(connection, run_id, now) if waiting else None,
+        "position": positions.position(connection, run_id, now) if waiting else None,
         "series": metrics.summary(connection, run_id),
         "evaluations": evaluations.listing(connection, run_id),
         "artifacts": artifacts.listing(connection, run_id),
@@ -202,6 +202,20 @@ def _run_context(connection: Connection, run_id: str) -> dict[str, Any]:
 def cancel_from_page(run_id: RunId, lab: TheLab, user: Submitter) -> Response:
     """Cancel a run and let the page show it."""
     actions.cancel(lab, user, run_id)
+    return Response(status_code=204, headers={"HX-Trigger": "lab:state"})
+
+
+@router.post("/runs/{run_id}/pause")
+def pause_from_page(run_id: RunId, lab: TheLab, user: Submitter) -> Response:
+    """Pause a run and let the page show it."""
+    actions.hold(lab, user, run_id, held=True)
+    return Response(status_code=204, headers={"HX-Trigger": "lab:state"})
+
+
+@router.post("/runs/{run_id}/resume")
+def resume_from_page(run_id: RunId, lab: TheLab, user: Submitter) -> Response:
+    """Let a paused run go on and let the page show it."""
+    actions.hold(lab, user, run_id, held=False)
     return Response(status_code=204, headers={"HX-Trigger": "lab:state"})
 
 

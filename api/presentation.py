@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from store.rows import RunRow, WorkerRow
+from store.rows import RunRow, SlotView, WorkerRow
 
 DASH = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -95,6 +95,17 @@ def pretty(value: Mapping[str, Any] | None) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def use(slot: SlotView) -> str:
+    """Say what occupies a slot, or why nothing may."""
+    if slot.run_id:
+        return f"run {slot.run_id}"
+    if slot.unconfirmed:
+        return "being cleared"
+    if slot.quarantine:
+        return f"in quarantine, {slot.quarantine}"
+    return f"used by {slot.foreign_use}" if slot.foreign_use else "free"
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
     "duration": duration,
@@ -104,4 +115,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "iso": iso,
     "clock": clock,
     "pretty": pretty,
+    "use": use,
 }

@@ -72,6 +72,7 @@ STATUS: Mapping[type[LabError], int] = {
     errors.CheckpointRefused: 422,
     errors.DiskFull: 507,
     errors.IdempotencyMismatch: 422,
+    errors.QuotaExceeded: 429,
     errors.Unauthenticated: 401,
     errors.NotPermitted: 403,
     errors.VersionMismatch: 412,

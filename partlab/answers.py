@@ -169,6 +169,8 @@ class Position(Answer):
     """Why a run waits."""
 
     ahead: int
+    why: str
+    """The rule or resource that holds it, such as `slots` or `running-quota`."""
     waits_for: str
     estimated_start: datetime | None
     basis: str
@@ -192,8 +194,12 @@ class Slot(Answer):
     kind: str
     ordinal: int
     device_name: str
+    queue: str = ""
+    memory: int = 0
     run_id: str | None
     unconfirmed: bool = False
+    quarantine: str | None = None
+    foreign_use: str | None = None
 
 
 class Worker(Answer):
@@ -204,7 +210,38 @@ class Worker(Answer):
     pid: int
     started_at: datetime
     seen_at: datetime
+    cores: int = 0
+    draining: bool = False
     slots: tuple[Slot, ...]
+
+
+class UserLimits(Answer):
+    """A user's share of the lab, group and quotas; None for no quota."""
+
+    name: str
+    role: str
+    share: float
+    group_name: str | None
+    most_running: int | None
+    most_queued: int | None
+    most_hours: float | None
+
+
+class UserGroup(Answer):
+    """Users who share a share."""
+
+    name: str
+    share: float
+
+
+class LedgerEntry(Answer):
+    """Slot-seconds: useful ones, whose work is kept, and wasted ones."""
+
+    name: str
+    kind: str
+    attempts: int
+    useful: float
+    wasted: float
 
 
 class Catalog(Answer):

@@ -8,6 +8,7 @@ from contextlib import suppress
 import typer
 
 from partlab.commands import (
+    administration,
     checkpoints,
     demo,
     evaluations,
@@ -34,7 +35,7 @@ app = typer.Typer(
 )
 for _part in (runs, evaluations, records, checkpoints, labs, up, demo, reproduce):
     app.add_typer(_part.app)
-app.add_typer(labs.admin, name="admin")
+app.add_typer(administration.admin, name="admin")
 
 
 def main() -> None:

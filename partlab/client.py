@@ -15,8 +15,10 @@ import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -34,6 +36,7 @@ from partlab.answers import (
     History,
     IssuedToken,
     Items,
+    LedgerEntry,
     LogPage,
     Points,
     Position,
@@ -44,6 +47,8 @@ from partlab.answers import (
     Series,
     Token,
     User,
+    UserGroup,
+    UserLimits,
     Worker,
 )
 from partlab.credentials import find_credentials
@@ -218,6 +223,14 @@ class Client:
         """Cancel a queued run; ask a running one to stop. Raises Contradiction if it is over."""
         return shaped(self._transport.send("POST", f"/runs/{_segment(run_id)}/cancel"), Run)
 
+    def pause(self, run_id: str) -> Run:
+        """Keep a run from starting; a running one takes a checkpoint and waits."""
+        return shaped(self._transport.send("POST", f"/runs/{_segment(run_id)}/pause"), Run)
+
+    def resume(self, run_id: str) -> Run:
+        """Let a paused run go on from its checkpoint."""
+        return shaped(self._transport.send("POST", f"/runs/{_segment(run_id)}/resume"), Run)
+
     def retry(self, run_id: str) -> Run:
         """Queue a new run with the spec of one that is over. Raises Contradiction if it is not."""
         return shaped(self._transport.send("POST", f"/runs/{_segment(run_id)}/retry"), Run)
@@ -354,6 +367,10 @@ class Client:
         """Return the workers and what occupies them."""
         return self._list("/workers", Worker)
 
+    def ledger(self, by: str = "user", *, since: datetime | None = None) -> tuple[LedgerEntry, ...]:
+        """Return what attempts cost, by `user`, `experiment`, `week` or `attempt`."""
+        return self._transport.get("/ledger", Items[LedgerEntry], by=by, since=since).items
+
     def catalog(self) -> Catalog:
         """Return what a spec may name."""
         return self._transport.get("/catalog", Catalog)
@@ -382,8 +399,46 @@ class Client:
         """End a token. Raises NotAllowed, NoSuchThing."""
         self._transport.send("DELETE", f"/tokens/{_segment(token_id)}")
 
+    def users(self) -> tuple[UserLimits, ...]:
+        """Return every user with share, group and quotas. Raises NotAllowed."""
+        return self._list("/users", UserLimits)
+
+    def limit(self, user: str, **changes: object) -> UserLimits:
+        """Change a user's share, group or quotas (see `UserLimits`); None takes one away.
+
+        Raises NotAllowed, NoSuchThing, Refused.
+        """
+        answer = self._transport.send("PATCH", f"/users/{_word(user)}", body=changes)
+        return shaped(answer, UserLimits)
+
+    def groups(self) -> tuple[UserGroup, ...]:
+        """Return every group with its share. Raises NotAllowed."""
+        return self._list("/groups", UserGroup)
+
+    def put_group(self, name: str, share: float) -> UserGroup:
+        """Make a group, or give it another share. Raises NotAllowed, Refused."""
+        answer = self._transport.send("PUT", f"/groups/{_word(name)}", body={"share": share})
+        return shaped(answer, UserGroup)
+
+    def drain(self, worker: str, *, draining: bool = True) -> None:
+        """Give a worker nothing more, or runs again. Raises NotAllowed, NoSuchThing."""
+        action = "drain" if draining else "undrain"
+        self._transport.send("POST", f"/workers/{_word(worker)}/{action}")
+
+    def release(self, worker: str, kind: str, ordinal: int) -> None:
+        """End a slot's quarantine. Raises NotAllowed, NoSuchThing."""
+        path = f"/workers/{_word(worker)}/slots/{_word(kind)}/{ordinal}/release"
+        self._transport.send("POST", path)
+
     def _list(self, path: str, shape: type[A]) -> tuple[A, ...]:
         return self._transport.get(path, Items[shape]).items  # type: ignore[valid-type]
+
+
+def _word(name: str) -> str:
+    """Write a name as a part of a path."""
+    if not name:
+        raise UsageError("A name is empty.")
+    return quote(name, safe="")
 
 
 def _segment(identifier: str) -> str:

@@ -21,12 +21,17 @@ from partlab.answers import (
     Catalog,
     Checkpoint,
     EvaluationAnswer,
+    LedgerEntry,
     Points,
+    Position,
     Queue,
     Run,
     RunEvent,
     Series,
+    Slot,
     Token,
+    UserGroup,
+    UserLimits,
     Worker,
 )
 from partlab.sparkline import ASCII_BARS, BARS, sparkline
@@ -406,9 +411,62 @@ def workers(out: Console, found: Sequence[Worker]) -> RenderableType:
                 Text(worker.host),
                 f"{slot.kind} {slot.ordinal}",
                 Text(slot.device_name),
-                slot.run_id or ("unconfirmed" if slot.unconfirmed else "free"),
+                slot.run_id or _unused(worker, slot),
                 figures.age(worker.seen_at, now),
             )
+    return made
+
+
+def _unused(worker: Worker, slot: Slot) -> str:
+    """Say why a slot without a run has none."""
+    if slot.unconfirmed:
+        return "unconfirmed"
+    if slot.quarantine:
+        return f"quarantine: {slot.quarantine}"
+    if slot.foreign_use:
+        return f"used by {slot.foreign_use}"
+    return "drained" if worker.draining else "free"
+
+
+def position(found: Position) -> RenderableType:
+    """Say why a run waits."""
+    told = [("waits for", Text(found.waits_for)), ("rule", Text(found.why))]
+    if found.ahead:
+        told.append(("ahead", Text(str(found.ahead))))
+    if found.estimated_start is not None:
+        left = max(0.0, (found.estimated_start - datetime.now(UTC)).total_seconds())
+        told.append(("starts", Text(f"in about {figures.duration(left)}")))
+    if found.basis:
+        told.append(("basis", Text(found.basis, style="dim")))
+    return facts(told)
+
+
+def ledger(out: Console, by: str, found: Sequence[LedgerEntry]) -> RenderableType:
+    """Show slot-hours."""
+    right = ("attempts", "useful h", "wasted h")
+    made = table(out, by, "slots", *right, right=right)
+    for entry in found:
+        hours = (f"{entry.useful / 3600:,.2f}", f"{entry.wasted / 3600:,.2f}")
+        made.add_row(Text(entry.name), entry.kind, f"{entry.attempts:,}", *hours)
+    return made
+
+
+def users(out: Console, found: Sequence[UserLimits]) -> RenderableType:
+    """List users, their shares and quotas."""
+    right = ("share", "slots", "queued", "hours a week")
+    made = table(out, "user", "role", "group", *right, right=right)
+    for one in found:
+        quotas = (one.most_running, one.most_queued, one.most_hours)
+        told = ("-" if quota is None else f"{quota:g}" for quota in quotas)
+        made.add_row(Text(one.name), one.role, Text(one.group_name or "-"), f"{one.share:g}", *told)
+    return made
+
+
+def groups(out: Console, found: Sequence[UserGroup]) -> RenderableType:
+    """List groups and their shares."""
+    made = table(out, "group", "share", right=("share",))
+    for one in found:
+        made.add_row(Text(one.name), f"{one.share:g}")
     return made
 
 

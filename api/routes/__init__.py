@@ -8,4 +8,5 @@ from api.models import EXAMPLE_RUN
 from domain.ids import ID_PATTERN
 
 PREFIX = "/api/v1"
+WorkerName = Annotated[str, Path(pattern=r"^[ -~]{1,120}$")]
 RunId = Annotated[str, Path(pattern=ID_PATTERN, examples=[EXAMPLE_RUN])]

@@ -1,14 +1,29 @@
 """Users and tokens, for administrators."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 
 from api.auth import Administrator
 from api.lab import TheLab
-from api.models import IssuedToken, Items, NewToken, NewUser, Token, UserAnswer, items
-from api.routes import PREFIX, RunId
-from store import users
+from api.models import (
+    GroupAnswer,
+    GroupShare,
+    IssuedToken,
+    Items,
+    Limits,
+    LimitsAnswer,
+    NewToken,
+    NewUser,
+    Token,
+    UserAnswer,
+    UserName,
+    items,
+)
+from api.routes import PREFIX, RunId, WorkerName
+from store import fleet, users
 from store.engine import database_now
-from store.rows import User
+from store.rows import GroupRow, SlotKind, User, UserRow
 
 router = APIRouter(prefix=PREFIX, tags=["administration"])
 
@@ -18,6 +33,63 @@ def create_user(body: NewUser, lab: TheLab, admin: Administrator) -> User:  # no
     """Add a user."""
     with lab.writing() as connection:
         return users.create_user(connection, body.name, body.role, database_now(connection))
+
+
+@router.get("/users", response_model=Items[LimitsAnswer])
+def list_users(lab: TheLab, admin: Administrator) -> object:  # noqa: ARG001
+    """List users with their shares, groups and quotas."""
+    with lab.reading() as connection:
+        return items(users.list_users(connection))
+
+
+@router.patch("/users/{name}", response_model=LimitsAnswer)
+def limit_user(name: UserName, body: Limits, lab: TheLab, admin: Administrator) -> UserRow:  # noqa: ARG001
+    """Change a user's share, group or quotas."""
+    with lab.writing() as connection:
+        return users.set_limits(connection, name, body.changes)
+
+
+@router.get("/groups", response_model=Items[GroupAnswer])
+def list_groups(lab: TheLab, admin: Administrator) -> object:  # noqa: ARG001
+    """List groups and their shares."""
+    with lab.reading() as connection:
+        return items(users.list_groups(connection))
+
+
+@router.put("/groups/{name}", response_model=GroupAnswer)
+def put_group(name: UserName, body: GroupShare, lab: TheLab, admin: Administrator) -> GroupRow:  # noqa: ARG001
+    """Make a group, or give it another share."""
+    with lab.writing() as connection:
+        return users.put_group(connection, name, body.share)
+
+
+@router.post("/workers/{name}/drain", status_code=204)
+def drain_worker(name: WorkerName, lab: TheLab, admin: Administrator) -> None:  # noqa: ARG001
+    """Give a worker nothing more; what it has runs to its end."""
+    with lab.writing() as connection:
+        fleet.drain(connection, name, draining=True)
+
+
+@router.post("/workers/{name}/undrain", status_code=204)
+def undrain_worker(name: WorkerName, lab: TheLab, admin: Administrator) -> None:  # noqa: ARG001
+    """Give a worker runs again."""
+    with lab.writing() as connection:
+        fleet.drain(connection, name, draining=False)
+    lab.doorbell.ring()
+
+
+@router.post("/workers/{name}/slots/{kind}/{ordinal}/release", status_code=204)
+def release_slot(
+    name: WorkerName,
+    kind: SlotKind,
+    ordinal: Annotated[int, Path(ge=0, le=1000)],
+    lab: TheLab,
+    admin: Administrator,  # noqa: ARG001
+) -> None:
+    """End a slot's quarantine."""
+    with lab.writing() as connection:
+        fleet.release(connection, name, kind, ordinal)
+    lab.doorbell.ring()
 
 
 @router.post("/tokens", status_code=201)

@@ -14,7 +14,7 @@ from api.routes import PREFIX, RunId
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
 from domain.spec import Name
-from store import history, queue, runs
+from store import history, positions, runs
 from store.engine import database_now
 from store.rows import EventRow, Page, Position, RunRow
 
@@ -136,6 +136,18 @@ def cancel_run(
     return _tagged(actions.cancel(lab, user, run_id, versions=required(if_match)), response)
 
 
+@router.post("/runs/{run_id}/pause")
+def pause_run(run_id: RunId, lab: TheLab, user: Submitter, response: Response) -> Run:
+    """Keep a queued run from starting; let a running one take a checkpoint and wait."""
+    return _tagged(actions.hold(lab, user, run_id, held=True), response)
+
+
+@router.post("/runs/{run_id}/resume")
+def resume_run(run_id: RunId, lab: TheLab, user: Submitter, response: Response) -> Run:
+    """Let a paused run go on from its checkpoint."""
+    return _tagged(actions.hold(lab, user, run_id, held=False), response)
+
+
 @router.post("/runs/{run_id}/retry", status_code=202)
 def retry_run(run_id: RunId, lab: TheLab, user: Submitter, response: Response) -> Run:
     """Queue a new run with the spec of a finished one."""
@@ -160,7 +172,7 @@ def list_run_events(
 def get_run_position(run_id: RunId, lab: TheLab) -> Position:
     """Say why a run waits and when it may start."""
     with lab.reading() as connection:
-        return queue.position(connection, run_id, database_now(connection))
+        return positions.position(connection, run_id, database_now(connection))
 
 
 @router.get(

@@ -1,20 +1,34 @@
 """The lab itself: queue, workers, catalogue, who I am, health."""
 
+import csv
+import io
 from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from starlette.responses import Response
 
 from api.auth import Reader
 from api.lab import TheLab
-from api.models import Catalog, Health, Items, QueueAnswer, UserAnswer, WorkerAnswer, items
+from api.models import (
+    Catalog,
+    Health,
+    Items,
+    LedgerEntry,
+    QueueAnswer,
+    UserAnswer,
+    WorkerAnswer,
+    items,
+)
 from api.problems import problem
 from api.routes import PREFIX
 from domain.catalog import DATASETS, MODELS
 from domain.recipes import PRESETS
 from domain.units import format_radius
-from store import queue
+from store import fleet, ledger, positions
+from store.engine import database_now
 from store.rows import QueueView, User
 
 router = APIRouter(prefix=PREFIX, tags=["lab"])
@@ -25,14 +39,37 @@ health = APIRouter(tags=["health"])
 def get_queue(lab: TheLab) -> QueueView:
     """Show the queue in numbers."""
     with lab.reading() as connection:
-        return queue.queue(connection)
+        return positions.queue(connection)
 
 
 @router.get("/workers", response_model=Items[WorkerAnswer])
 def list_workers(lab: TheLab) -> object:
     """List workers, their slots and what occupies them."""
     with lab.reading() as connection:
-        return items(queue.all_workers(connection))
+        return items(fleet.all_workers(connection))
+
+
+@router.get(
+    "/ledger",
+    response_model=Items[LedgerEntry],
+    responses={200: {"content": {"text/csv": {}}}},
+)
+def get_ledger(
+    lab: TheLab,
+    by: ledger.By = "user",
+    since: datetime | None = None,
+    form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+) -> object:
+    """Show what attempts cost in slot-seconds: useful and wasted, by user, experiment or week."""
+    if since is not None and since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    with lab.reading() as connection:
+        rows = ledger.ledger(connection, by=by, now=database_now(connection), since=since)
+    if form == "json":
+        return items(rows)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(ledger.as_csv(rows, by))
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
 
 
 @router.get("/catalog")
@@ -70,7 +107,7 @@ def readyz(lab: TheLab) -> object:
     """Say whether the database answers and is migrated; 503 if not."""
     try:
         with lab.reading() as connection:
-            queue.queue(connection)
+            positions.queue(connection)
     except (OperationalError, InterfaceError, ProgrammingError):
         return _not_ready()
     return {"status": "ready"}

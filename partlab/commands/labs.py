@@ -1,6 +1,9 @@
 """The lab itself: who waits, who works, who may."""
 
+import csv
 import sys
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +17,19 @@ from partlab import tables
 from partlab.client import Client
 from partlab.commands import Json, lab
 from partlab.credentials import find_credentials, store_credentials
-from partlab.errors import Contradiction, UsageError
+from partlab.errors import UsageError
 from partlab.terminal import console, print_json
 
 app = typer.Typer()
-admin = typer.Typer(no_args_is_help=True, help="Users and tokens, for administrators.")
+
+
+class By(StrEnum):
+    """What a ledger is summed over."""
+
+    USER = "user"
+    EXPERIMENT = "experiment"
+    WEEK = "week"
+    ATTEMPT = "attempt"
 
 
 @app.command()
@@ -34,7 +45,7 @@ def queue(*, as_json: Json = False) -> None:
 
 @app.command()
 def workers(*, as_json: Json = False) -> None:
-    """List workers, their slots and what occupies them."""
+    """List workers, their slots and what occupies them, or why nothing may."""
     with lab() as client:
         found = client.workers()
     out = console()
@@ -42,6 +53,31 @@ def workers(*, as_json: Json = False) -> None:
         print_json(found)
     else:
         out.print(tables.workers(out, found) if found else "There is no worker.")
+
+
+@app.command()
+def ledger(
+    *,
+    by: Annotated[By, typer.Option(help="What to sum over.")] = By.USER,
+    days: Annotated[
+        float | None, typer.Option(help="Only attempts begun in the last so many days.", min=0)
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show slot-hours, useful and wasted, by user, experiment, week or attempt."""
+    since = None if days is None else datetime.now(UTC) - timedelta(days=days)
+    with lab() as client:
+        found = client.ledger(by.value, since=since)
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow((by.value, "kind", "attempts", "useful_seconds", "wasted_seconds"))
+        writer.writerows((e.name, e.kind, e.attempts, e.useful, e.wasted) for e in found)
+    elif as_json:
+        print_json(found)
+    else:
+        out = console()
+        out.print(tables.ledger(out, by.value, found) if found else "Nothing has run yet.")
 
 
 @app.command()
@@ -111,52 +147,3 @@ def version(*, as_json: Json = False) -> None:
         print_json({"version": number})
     else:
         console().print(f"partlab {number}")
-
-
-@admin.command()
-def token(
-    name: Annotated[str, typer.Argument(help="The user; made if there is none of that name.")],
-    *,
-    role: Annotated[str, typer.Option(help="Of a new user: admin, member or viewer.")] = "member",
-    label: Annotated[str, typer.Option(help="What the token is for.")] = "token",
-    as_json: Json = False,
-) -> None:
-    """Issue a token; its secret goes to standard output, this once."""
-    with lab() as client:
-        made = _ensure_user(client, name, role)
-        issued = client.issue_token(name, label=label)
-    if as_json:
-        print_json(issued)
-        return
-    about = f"new user {name} ({role})" if made else f"user {name}, who keeps the role they have"
-    console(to_stderr=True).print(Text(f"{about}; the secret is shown this once:", style="dim"))
-    sys.stdout.write(issued.secret + "\n")
-
-
-def _ensure_user(client: Client, name: str, role: str) -> bool:
-    """Make the user; False if there is one."""
-    try:
-        client.create_user(name, role)
-    except Contradiction:
-        return False
-    return True
-
-
-@admin.command()
-def tokens(*, as_json: Json = False) -> None:
-    """List tokens without their secrets."""
-    with lab() as client:
-        found = client.tokens()
-    out = console()
-    if as_json:
-        print_json(found)
-    else:
-        out.print(tables.tokens(out, found))
-
-
-@admin.command()
-def revoke(identifier: Annotated[str, typer.Argument(metavar="TOKEN-ID")]) -> None:
-    """End a token."""
-    with lab() as client:
-        client.revoke_token(identifier)
-    console().print(Text(f"revoked {identifier}"))

@@ -256,6 +256,31 @@ def cancel(run: RunName, *, as_json: Json = False) -> None:
 
 
 @app.command()
+def pause(run: RunName, *, as_json: Json = False) -> None:
+    """Keep a run from starting; a running one takes a checkpoint and waits."""
+    with lab() as client:
+        _print_run(client.pause(client.resolve(run)), as_json=as_json)
+
+
+@app.command()
+def resume(run: RunName, *, as_json: Json = False) -> None:
+    """Let a paused run go on from its checkpoint."""
+    with lab() as client:
+        _print_run(client.resume(client.resolve(run)), as_json=as_json)
+
+
+@app.command()
+def why(run: RunName, *, as_json: Json = False) -> None:
+    """Say why a run waits, what is ahead of it, and when it should start."""
+    with lab() as client:
+        found = client.position(client.resolve(run))
+    if as_json:
+        print_json(found)
+    else:
+        console().print(tables.position(found))
+
+
+@app.command()
 def retry(run: RunName, *, follow: Follow = False, as_json: Json = False) -> None:
     """Queue a new run with the spec of one that is over."""
     with lab() as client:

@@ -30,7 +30,7 @@ from domain.results import (
     wilson_interval,
 )
 from domain.run_state import RunState
-from store import artifacts, evaluations, logs, metrics, queue, runs, users
+from store import artifacts, evaluations, fleet, logs, metrics, queue, runs, users
 from store.blobs import Blobs
 from store.engine import database_now, make_engine, writing
 from store.rows import NewArtifact, RunRow, SlotSpec
@@ -74,7 +74,7 @@ class LiveLab:
         with writing(self.engine) as c:
             now = database_now(c)
             slots = [SlotSpec("cpu", index, "a test CPU") for index in range(100)]
-            queue.register_worker(c, name="host-a", host="a", pid=1, offered=slots, now=now)
+            fleet.register_worker(c, name="host-a", host="a", pid=1, offered=slots, now=now)
             claim = queue.claim(c, worker="host-a", now=now, lease=LEASE)
         assert claim is not None
         assert claim.run.id == queued.id

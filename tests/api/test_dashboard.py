@@ -5,7 +5,7 @@ import pytest
 
 import web
 from domain.run_state import RunState
-from store import queue, runs
+from store import fleet, runs
 from store.engine import database_now, writing
 from tests.api.lab import LiveLab, evaluation, live_lab
 from tests.api.test_auth_api import log_in
@@ -150,8 +150,13 @@ def test_a_running_run_shows_its_progress_and_a_stop(lab):
 def test_a_queued_run_says_what_it_waits_for(lab):
     run = lab.submit(resources={"gpus": 1})
     page = log_in(lab).get(f"/runs/{run.id}").text
-    assert "Waits for a worker with a gpu slot: none is alive" in page
+    assert "Waits for a worker with 1 gpu slot: none is alive" in page
     assert "waits for a gpu slot" in log_in(lab).get(f"/?q={run.id}").text
+    lab.client().post(f"/api/v1/runs/{run.id}/pause")
+    assert "paused" in log_in(lab).get(f"/?q={run.id}").text
+    assert f'hx-post="/runs/{run.id}/resume"' in log_in(lab).get(f"/runs/{run.id}").text
+    follower = lab.submit(after=[run.id])
+    assert "follows 1 run<" in log_in(lab).get(f"/?q={follower.id}").text
 
 
 def test_a_failed_run_says_why(lab):
@@ -174,12 +179,12 @@ def test_a_failed_run_says_why(lab):
 def test_a_silent_worker_is_shown_as_such(lab):
     with writing(lab.engine) as c:
         earlier = database_now(c).replace(year=2020)
-        queue.register_worker(c, name="lost", host="h", pid=1, offered=[], now=earlier)
+        fleet.register_worker(c, name="lost", host="h", pid=1, offered=[], now=earlier)
     assert "lost" not in log_in(lab).get("/").text
     with writing(lab.engine) as c:
         then = database_now(c).timestamp() - 600
         at = earlier.fromtimestamp(then, tz=earlier.tzinfo)
-        queue.worker_alive(c, "lost", busy_slots=[], now=at)
+        fleet.worker_alive(c, "lost", busy_slots=[], now=at)
     assert "silent since" in log_in(lab).get("/").text
 
 

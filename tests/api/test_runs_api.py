@@ -5,7 +5,7 @@ import pytest
 
 from api.etags import etag_matches, required
 from domain.run_state import RunState
-from store import queue
+from store import fleet
 from store.engine import writing
 from store.rows import SlotSpec
 from tests.api.lab import LiveLab
@@ -191,5 +191,5 @@ def test_queue_and_workers_tell_what_runs_where(lab):
     assert run.id in {slot["run_id"] for slot in worker["slots"]}
     with writing(lab.engine) as c:
         offered = [SlotSpec("gpu", 0, "a GPU")]
-        queue.register_worker(c, name="b", host="b", pid=2, offered=offered, now=run.submitted_at)
+        fleet.register_worker(c, name="b", host="b", pid=2, offered=offered, now=run.submitted_at)
     assert ada.get("/api/v1/queue").json()["gpu_slots"] == 1

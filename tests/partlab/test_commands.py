@@ -13,7 +13,7 @@ import pytest
 
 from domain.run_state import RunState
 from partlab.client import Client
-from store import queue
+from store import fleet, queue
 from store.engine import database_now, writing
 from store.rows import SlotSpec
 from tests import making_weights
@@ -108,7 +108,7 @@ def work(lab: LiveLab, run_id: str) -> None:
     with writing(lab.engine) as c:
         slots = [SlotSpec("cpu", index, "a test CPU") for index in range(100)]
         now = database_now(c)
-        queue.register_worker(c, name="host-a", host="a", pid=1, offered=slots, now=now)
+        fleet.register_worker(c, name="host-a", host="a", pid=1, offered=slots, now=now)
         claim = queue.claim(c, worker="host-a", now=now, lease=LEASE)
     assert claim is not None
     assert claim.run.id == run_id
@@ -506,3 +506,46 @@ def test_an_evaluation_is_of_one_thing(part, which):
     said = part("evaluate", *which)
     assert said.status == 2
     assert "--checkpoint" in said.err
+
+
+def test_a_run_is_paused_asked_about_and_let_go_on(ada, part):
+    run = ada.submit()
+    assert "queued" in part("pause", run.id).out
+    said = part("why", run.id)
+    assert f"part resume {run.id}" in said.out
+    assert json.loads(part("why", run.id, "--json").out)["why"] == "paused"
+    assert part("resume", run.id, "--json").status == 0
+    assert json.loads(part("why", run.id, "--json").out)["why"] != "paused"
+    assert part("cancel", run.id).status == 0
+
+
+@pytest.mark.usefixtures("ada", "finished")
+def test_the_ledger_is_a_table_and_csv(part):
+    assert "useful h" in part("ledger").out
+    lines = part("ledger", "--by", "experiment", "--csv").out.splitlines()
+    assert lines[0] == "experiment,kind,attempts,useful_seconds,wasted_seconds"
+    assert json.loads(part("ledger", "--by", "week", "--json").out)[0]["attempts"] >= 1
+    assert "Nothing has run yet" in part("ledger", "--days", "0").out
+
+
+def test_administrators_share_the_lab_out(lab, part, monkeypatch):
+    monkeypatch.setenv("PART_URL", lab.url)
+    monkeypatch.setenv("PART_TOKEN", lab.tokens["root"])
+    assert "There is no group" in part("admin", "groups").out
+    assert part("admin", "group", "vision", "--share", "2").out == "group vision has share 2\n"
+    assert "vision" in part("admin", "groups").out
+    said = part("admin", "limit", "bob", "--group", "vision", "--running", "4", "--hours", "40")
+    assert said.out.splitlines()[1].split() == ["bob", "member", "vision", "1", "4", "-", "40"]
+    freed = part("admin", "limit", "bob", "--group", "none", "--running", "none", "--json")
+    assert json.loads(freed.out)["most_running"] is None
+    assert part("admin", "limit", "bob", "--hours", "none").status == 0
+    assert "Say what to change" in part("admin", "limit", "bob").err
+    assert "is no number" in part("admin", "limit", "bob", "--queued", "few").err
+    assert "bob" in part("admin", "users").out
+    assert json.loads(part("admin", "users", "--json").out)[0]["name"] == "ada"
+    assert "nothing more" in part("admin", "drain", "host-a").out
+    assert "drained" in part("workers").out
+    assert "runs again" in part("admin", "drain", "host-a", "--undo").out
+    assert "runs again" in part("admin", "release", "host-a", "cpu:0").out
+    assert "is no slot" in part("admin", "release", "host-a", "first").err
+    assert part("admin", "release", "host-a", "gpu:9").status == 2

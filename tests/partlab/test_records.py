@@ -86,6 +86,7 @@ def test_a_card_of_an_evaluation_tells_of_the_training(ada, part, source, monkey
     assert "`training.epochs`" in shown
 
 
+@pytest.mark.usefixtures("source")  # its host is there
 def test_of_uploaded_weights_there_is_a_card_and_a_certificate(ada, part, tmp_path, monkeypatch):
     with Client(ada.url, ada.tokens["ada"]) as client:
         file = tmp_path / "theirs.safetensors"

@@ -11,7 +11,7 @@ from domain.presets import expand
 from domain.run_state import RunState
 from partlab import demo
 from partlab.client import Client
-from store import queue
+from store import fleet, queue
 from store.engine import database_now, writing
 from store.rows import SlotSpec
 from store.runs import request_cancel
@@ -46,7 +46,7 @@ def serve(
             with writing(lab.engine) as c:
                 now = database_now(c)
                 slots = [SlotSpec("cpu", i, "CPU") for i in range(100)]
-                queue.register_worker(c, name="host", host="h", pid=1, offered=slots, now=now)
+                fleet.register_worker(c, name="host", host="h", pid=1, offered=slots, now=now)
                 claim = queue.claim(c, worker="host", now=now, lease=LEASE)
         run = claim.run
         lab.advance(run, phase="train", done=1, total=2, unit="step", epoch=1, epochs=1)
