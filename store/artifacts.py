@@ -10,8 +10,10 @@ from domain.errors import NotFound
 from domain.ids import new_id
 from store.rows import ArtifactRow, NewArtifact
 from store.runs import fence
-from store.tables import artifacts
+from store.tables import artifacts, leases
 
+RESUMABLE = ("last", "partial")
+"""Roles of checkpoints that a later attempt goes on from."""
 _COLUMNS = [c for c in artifacts.c if c.name != "superseded_at"]
 _CURRENT = artifacts.c.superseded_at.is_(None)
 
@@ -34,6 +36,9 @@ def register(
         .where(artifacts.c.run_id == run_id, artifacts.c.name == file.name, _CURRENT)
         .values(superseded_at=now)
     )
+    if file.role in RESUMABLE:
+        mine = sa.and_(leases.c.run_id == run_id, leases.c.attempt == attempt)
+        connection.execute(leases.update().where(mine).values(kept_at=now))
     row = ArtifactRow(
         id=new_id(now), run_id=run_id, attempt=attempt, created_at=now, **asdict(file)
     )

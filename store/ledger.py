@@ -8,7 +8,7 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from store.tables import artifacts, leases, runs
+from store.tables import leases, runs
 
 By = Literal["attempt", "user", "experiment", "week"]
 
@@ -39,7 +39,7 @@ class _Attempt:
     started_at: datetime
     ended_at: datetime
     outcome: str | None
-    kept_until: datetime | None
+    kept_at: datetime | None
 
     @property
     def seconds(self) -> float:
@@ -52,9 +52,9 @@ class _Attempt:
             return 0.0
         if self.outcome != "lost":
             return self.seconds
-        if self.kept_until is None:
+        if self.kept_at is None:
             return 0.0
-        kept = (min(self.kept_until, self.ended_at) - self.started_at).total_seconds()
+        kept = (min(self.kept_at, self.ended_at) - self.started_at).total_seconds()
         return max(0.0, kept) * self.slots
 
     def name(self, by: By) -> str:
@@ -89,16 +89,6 @@ def ledger(
 
 
 def _attempts(connection: Connection, now: datetime, since: datetime | None) -> Iterator[_Attempt]:
-    kept = (
-        sa.select(sa.func.max(artifacts.c.created_at))
-        .where(
-            artifacts.c.run_id == leases.c.run_id,
-            artifacts.c.attempt == leases.c.attempt,
-            artifacts.c.role.in_(["last", "partial"]),
-        )
-        .correlate(leases)
-        .scalar_subquery()
-    )
     query = (
         sa.select(
             leases.c.run_id,
@@ -110,7 +100,7 @@ def _attempts(connection: Connection, now: datetime, since: datetime | None) -> 
             runs.c.experiment,
             runs.c.slot_kind,
             sa.func.count().label("slots"),
-            sa.case((leases.c.outcome == "lost", kept), else_=None).label("kept_until"),
+            leases.c.kept_at,
         )
         .join(runs, runs.c.id == leases.c.run_id)
         .group_by(
@@ -120,6 +110,7 @@ def _attempts(connection: Connection, now: datetime, since: datetime | None) -> 
             leases.c.started_at,
             leases.c.ended_at,
             leases.c.outcome,
+            leases.c.kept_at,
             runs.c.experiment,
             runs.c.slot_kind,
         )
@@ -138,7 +129,7 @@ def _attempts(connection: Connection, now: datetime, since: datetime | None) -> 
             started_at=row.started_at,
             ended_at=row.ended_at or now,
             outcome=row.outcome,
-            kept_until=row.kept_until,
+            kept_at=row.kept_at,
         )
 
 

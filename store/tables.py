@@ -254,6 +254,8 @@ leases = sa.Table(
     sa.Column("ended_at", UtcDateTime),
     # How it ended: succeeded, failed, cancelled, lost, gave-way or handed-back.
     sa.Column("outcome", sa.String(20)),
+    # When its last checkpoint was stored: what is older is not lost with it.
+    sa.Column("kept_at", UtcDateTime),
     # On slots that a waiting run has reserved; and whether it was asked to give way.
     sa.Column("backfilled", sa.Boolean, nullable=False),
     sa.Column("yielding", sa.Boolean, nullable=False),

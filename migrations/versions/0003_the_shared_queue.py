@@ -6,7 +6,7 @@ Revision: 0003, after 0002
 import sqlalchemy as sa
 from alembic import op
 
-from store.tables import BigId
+from store.tables import BigId, UtcDateTime
 
 revision = "0003"
 down_revision = "0002"
@@ -144,6 +144,7 @@ def _leases() -> None:
         batch.drop_index("uq_leases_live_run")
         batch.drop_constraint("uq_leases_run_id_attempt", type_="unique")
         batch.add_column(sa.Column("rank", sa.Integer(), nullable=False, server_default="0"))
+        batch.add_column(sa.Column("kept_at", UtcDateTime(), nullable=True))
         for name in ("backfilled", "yielding"):
             batch.add_column(
                 sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
@@ -171,7 +172,7 @@ def downgrade() -> None:
         batch.drop_index("ix_leases_owner_started_at")
         batch.drop_index("uq_leases_live_run")
         batch.drop_constraint("uq_leases_run_id_attempt_rank", type_="unique")
-        for name in ("rank", "backfilled", "yielding"):
+        for name in ("rank", "kept_at", "backfilled", "yielding"):
             batch.drop_column(name)
         batch.create_unique_constraint(op.f("uq_leases_run_id_attempt"), ["run_id", "attempt"])
         batch.create_index(

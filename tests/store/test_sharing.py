@@ -1,5 +1,6 @@
 """Slots, shares, quotas, reservations, pauses, dependencies: the planner's answers carried out."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from domain.errors import InvalidTransition, NotFound, QuotaExceeded, SpecInvalid
 from domain.run_state import RunState
 from store import fleet, ledger, queue, runs, snapshots, users
-from store.artifacts import register
+from store.artifacts import discard_superseded, register
 from store.engine import reading, writing
 from store.rows import NewArtifact, SlotSpec
 from tests.store.databases import LEASE, NOW, after
@@ -320,6 +321,8 @@ class TestLedger:
             queue.requeue(connection, lost.run.id, 1, now=after(100), reason="", max_attempts=9)
             fleet.worker_alive(connection, "w1", busy_slots=set(), now=after(100))
             again = claimed(connection, now=after(110))
+            register(connection, again.run.id, 2, replace(kept, key="k2"), now=after(130))
+            assert discard_superseded(connection, again.run.id, 2) == ["k"]
             end(connection, again, 160)
             queued(connection, owner="bob", resources={"gpus": 1}, now=after(170))
             failed = claimed(connection, now=after(170))
