@@ -534,6 +534,8 @@ class TrainingSpec(SpecModel):
     """Epochs between validations (robust accuracy on held-out images chooses the best weights)."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Epochs between checkpoints a run can resume from."""
+    checkpoint_minutes: float | None = Field(default=30, gt=0)
+    """Minutes after which a checkpoint is due within an epoch too; null for none."""
     channels_last: bool = True
     """Memory format of images and weights; same result, faster convolutions."""
     attack_precision: Precision = "fp32"

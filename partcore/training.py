@@ -84,6 +84,7 @@ class Trainer:
         self.combiner = self._combiner()
         self.streams = Streams.of(spec.seed)
         self.step = 0
+        self.saved_at = environment.clock()
         self.best: Best | None = None
         self.mask_record: dict[str, float] | None = None
         self.metrics = MetricBuffer()
@@ -270,9 +271,14 @@ class Trainer:
             self.step += 1
             yield self._progress(epoch, len(index))
             ended = self.step % self.steps_per_epoch == 0
-            if not ended and self.environment.checkpoint_requested():
+            if not ended and (self.environment.checkpoint_requested() or self._is_overdue()):
                 yield from self.save_last()
         yield from self._end_of_epoch(epoch)
+
+    def _is_overdue(self) -> bool:
+        """Whether more would be lost with this attempt than the run allows."""
+        minutes = self.spec.training.checkpoint_minutes
+        return minutes is not None and self.environment.clock() - self.saved_at >= 60 * minutes
 
     def _end_of_epoch(self, epoch: int) -> Iterator[Event]:
         training = self.spec.training
@@ -400,6 +406,7 @@ class Trainer:
     def save_last(self) -> Iterator[Event]:
         """Write everything a later attempt needs; metrics before it are given out first."""
         yield from self.metrics.flush()
+        self.saved_at = self.environment.clock()
         if not self.ranks.is_first:
             return
         tensors = {

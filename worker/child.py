@@ -9,7 +9,9 @@ pipe closes) and when its lease was not renewed in time, on its own monotonic cl
 import argparse
 import contextlib
 import errno
+import faulthandler
 import os
+import signal
 import sys
 import time
 import traceback
@@ -165,6 +167,7 @@ class Throttle:
 def main(arguments: list[str]) -> int:
     """Run the experiment; return the exit status."""
     die_with_parent()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     options = parse(arguments)
     leash = Leash(os.fdopen(options.control, "rb"), options.lease)
     leash.attach()

@@ -16,7 +16,7 @@ from domain.control import Control, write_line
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """All that a child sees of its worker's environment: no URL, no token."""
-TAIL_LINES = 50
+TAIL_LINES = 200
 ENTRY = ("-m", "worker.child")
 
 
@@ -108,6 +108,11 @@ class Child:
         """Send a control line; a child that is gone does not hear it."""
         with self._control_lock, contextlib.suppress(BrokenPipeError, ValueError):
             self._control.write(write_line(message))
+
+    def signal_alone(self, number: signal.Signals) -> None:
+        """Signal the child and none of its group; nobody, once it is over."""
+        if not self.over:
+            self.process.send_signal(number)
 
     def signal(self, number: signal.Signals) -> None:
         """Signal the child's whole process group; nobody, once it is over."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, assert_never
@@ -46,6 +47,8 @@ class Recorder:
         """Resumable checkpoints kept so far."""
         self.phase: str | None = None
         """What the experiment is at."""
+        self.heard_at = time.monotonic()
+        """When the child last said anything."""
         self.outcome: Finished | Failed | None = None
         self.give_up = threading.Event()
 
@@ -54,6 +57,7 @@ class Recorder:
 
         Raises Fenced, Gone, Damaged, and DiskFull when the artifact store has no space.
         """
+        self.heard_at = time.monotonic()
         match event:
             case Started():
                 self._write(runs.record_facts, event.facts)
@@ -65,7 +69,7 @@ class Recorder:
                 self.lines([(event.level, event.message)])
             case CheckpointSaved():
                 self._keep(event, name=f"checkpoints/{event.role}.safetensors", kind="checkpoint")
-                self.checkpoints += event.role == "last"
+                self.checkpoints += event.role in artifacts.RESUMABLE
             case ArtifactSaved():
                 self._keep(event, name=event.name, kind=event.kind)
             case Evaluated():

@@ -41,6 +41,8 @@ class WorkerSettings(StoreSettings):
     """Time between renewals."""
     max_attempts: int = Field(default=5, ge=1)
     """Attempts after which a run that keeps being lost fails."""
+    stuck_minutes: float = Field(default=60.0, gt=0)
+    """How long a run may say nothing before it is stopped, with the stack of every thread kept."""
     stop_seconds: float = Field(default=30.0, gt=0)
     """How long a stopping worker waits for its runs' checkpoints."""
 

@@ -65,6 +65,7 @@ class Ending(Enum):
     SHUTDOWN = "worker stopped"
     YIELD = "gave way to a run that comes before it"
     PAUSE = "paused"
+    STUCK = "stuck"
     LOST = "lease lost"
 
 
@@ -314,6 +315,12 @@ class Supervisor(threading.Thread):
             return RunState.FAILED, outcome.message, outcome.model_dump(exclude={"type"})
         if self._ending is Ending.CANCEL:
             return RunState.CANCELLED, "stopped on request", None
+        if self._ending is Ending.STUCK:
+            told = (
+                f"the run said nothing for {self._settings.stuck_minutes:g} min and was stopped; "
+                "its log has the stack of every thread"
+            )
+            return RunState.FAILED, told, failure("stuck", "stuck", told)
         if self._ending in PLANNED:
             return RunState.QUEUED, f"{self._ending.value}, after a checkpoint", None
         return _lost(str(problem) if problem else describe_exit(status))
@@ -382,6 +389,18 @@ class Supervisor(threading.Thread):
             if self._left() <= 0:
                 self._end(Ending.LOST)
                 return
+            self._end_if_stuck()
+
+    def _end_if_stuck(self) -> None:
+        """Let a child that has said nothing for long write its stacks, then stop it."""
+        silent = time.monotonic() - self._recorder.heard_at
+        child = self._child
+        if child is None or silent < 60 * self._settings.stuck_minutes:
+            return
+        if self._ending is Ending.NONE:
+            child.signal_alone(signal.SIGUSR1)
+            self._done.wait(1.0)  # it writes them at once
+            self._end(Ending.STUCK)
 
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())

@@ -1,6 +1,7 @@
 """Training end to end on real digits, small; the bits of a resumed run."""
 
 import errno
+import itertools
 import json
 import math
 import subprocess
@@ -150,6 +151,24 @@ def test_a_run_cut_anywhere_resumes_to_the_same_bits(tmp_path, preset):
     assert final_sha256(resumed) == final_sha256(whole)
     merged = points([*told, *resumed])
     assert merged == points(whole)
+
+
+def test_a_checkpoint_is_due_after_minutes_too(tmp_path):
+    """A clock that goes on by ten seconds a look; epochs alone would never be enough."""
+    training = {"epochs": 2, "batch_size": 32, "checkpoint_every": 1000}
+    looks = itertools.count(0, 10)
+
+    def steps_kept(minutes: float | None) -> list[int]:
+        spec = spec_of(training={**training, "checkpoint_minutes": minutes})
+        work = tmp_path / str(minutes)
+        events = run_experiment(spec, environment(work, clock=lambda: float(next(looks))))
+        return [e.step for e in events if isinstance(e, CheckpointSaved) and e.role == "last"]
+
+    (only,) = steps_kept(None)
+    found = steps_kept(1)
+    assert found[-1] == only, "the end is kept in any case"
+    assert len(found) > 2
+    assert any(step % (only // 2) for step in found), "within an epoch"
 
 
 def test_another_seed_is_another_run(tmp_path):

@@ -179,6 +179,20 @@ def test_a_failure_of_the_spec_is_final_at_once(sqlite_engine, tmp_path):
     assert row.failure["message"] == "cannot be done"
 
 
+def test_a_child_that_says_nothing_leaves_its_stacks_and_is_stopped(
+    sqlite_engine, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("worker.supervisor.PATIENCE", 0.5)
+    with odd_worker(sqlite_engine, tmp_path, stuck_minutes=4 / 60):
+        run_id = odd(sqlite_engine, "deaf")
+        row = ended(sqlite_engine, run_id)
+    assert (row.state, row.attempt) == (RunState.FAILED, 1)
+    assert (row.failure["failure_class"], row.failure["code"]) == ("stuck", "stuck")
+    written = log_text(sqlite_engine, run_id)
+    assert "most recent call first" in written
+    assert "in deaf" in written, "where it slept"
+
+
 def test_a_child_deaf_to_sigterm_is_killed(sqlite_engine, tmp_path, monkeypatch):
     monkeypatch.setattr("worker.supervisor.PATIENCE", 0.5)
     with odd_worker(sqlite_engine, tmp_path):
