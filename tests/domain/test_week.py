@@ -4,7 +4,7 @@ from benchmarks.week import POLICIES, Lab, fairness, jobs, table, utilisation, w
 
 
 def test_a_week_is_fair_and_nobody_starves():
-    week = jobs(1000, seed=1)
+    week = jobs(600, seed=1)
     lab, fifo = Lab(), POLICIES["first come, first served"]()
     for one in (lab, fifo):
         one.run(week)

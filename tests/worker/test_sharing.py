@@ -105,12 +105,3 @@ def test_several_slots_train_one_network_and_a_rank_that_dies_is_a_lost_attempt(
     assert any("rank 1: the training process was ended by SIGKILL" in line for line in lines)
     assert any("lost one of its ranks" in reason for reason in reasons)
     assert weights(engine, disturbed) == weights(engine, undisturbed)
-
-
-def test_a_run_that_follows_starts_where_the_other_ended(sqlite_engine, state):
-    engine = sqlite_engine
-    with working(engine, state):
-        first = submit(engine, SHORT)
-        second = submit(engine, SHORT, after=[first])
-        assert ended(engine, second).state is RunState.SUCCEEDED
-    assert look(engine, second).started_at >= look(engine, first).finished_at
