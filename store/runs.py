@@ -74,10 +74,11 @@ def submit(
         earlier = _earlier(connection, owner, *idempotency)
         if earlier is not None:
             return Submission(get(connection, earlier), created=False)
+    # Runs before users, the order in which an attempt's end takes them too.
+    waits_for = _unfinished(connection, spec.after)
     _stay_within_quota(connection, owner)
     _ensure_experiment(connection, spec.experiment, owner, now)
     run_id = new_id(now)
-    waits_for = _unfinished(connection, spec.after)
     first = _first_row(run_id, spec, owner, now, retry_of)
     first |= {"needs_id": _needs_id(connection, spec.resources.needs), "blockers": len(waits_for)}
     connection.execute(runs.insert().values(first))
@@ -96,14 +97,13 @@ def submit(
 
 
 def _stay_within_quota(connection: Connection, owner: str) -> None:
-    most = connection.scalar(
-        sa.select(users.c.most_queued).where(users.c.name == owner).with_for_update()
-    )
-    if most is None:
+    limit = sa.select(users.c.most_queued).where(users.c.name == owner)
+    if connection.scalar(limit) is None:
         return
+    most = connection.scalar(limit.with_for_update())
     mine = sa.and_(runs.c.owner == owner, runs.c.state == RunState.QUEUED)
     queued = connection.scalar(sa.select(sa.func.count()).select_from(runs).where(mine))
-    if queued is not None and queued >= most:
+    if most is not None and queued is not None and queued >= most:
         raise QuotaExceeded(
             f"{owner} has {queued} queued runs of {most} allowed: let some start, or cancel some."
         )
@@ -112,7 +112,7 @@ def _stay_within_quota(connection: Connection, owner: str) -> None:
 def _unfinished(connection: Connection, after: Sequence[str]) -> list[str]:
     """Return which runs are still to succeed. Raises SpecInvalid when one never will."""
     waits_for = []
-    for i, after_id in enumerate(after):
+    for i, after_id in sorted(enumerate(after), key=lambda named: named[1]):
         try:
             row = locked(connection, after_id)
         except NotFound as error:

@@ -118,7 +118,7 @@ def test_a_worker_killed_or_frozen_in_mid_training_changes_nothing(tmp_path, bro
 
 
 def _kill_then_freeze(engine, tmp_path, broker_url):
-    body = {**TINY, "training": {"epochs": 8, "batch_size": 64}}
+    body = {**TINY, "training": {"epochs": 24, "batch_size": 64}}
     shared = {"broker_url": broker_url, "artifacts_url": str(tmp_path / "artifacts")}
     killed = submit(engine, body)
     with celery_worker(engine, tmp_path / "a", worker_name="a", **shared) as first:
