@@ -289,8 +289,7 @@ class _Planner:
         """Let others give way if that is enough; else keep the slots that are free first."""
         ways = [way for host in hosts if (way := self._by_yielding(run, host)) is not None]
         if ways:
-            cost, host, slots, victims = min(ways, key=lambda way: way[0])
-            del cost
+            _, host, slots, victims = min(ways, key=lambda way: way[0])
             self._yields += [victim.run_id for victim in victims if not victim.yielding]
             self._imminent |= slots
             at: datetime | None = self._now

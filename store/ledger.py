@@ -89,31 +89,15 @@ def ledger(
 
 
 def _attempts(connection: Connection, now: datetime, since: datetime | None) -> Iterator[_Attempt]:
+    shared = (
+        *(leases.c.run_id, leases.c.attempt, leases.c.owner, leases.c.started_at),
+        *(leases.c.ended_at, leases.c.outcome, leases.c.kept_at),
+        *(runs.c.experiment, runs.c.slot_kind),
+    )
     query = (
-        sa.select(
-            leases.c.run_id,
-            leases.c.attempt,
-            leases.c.owner,
-            leases.c.started_at,
-            leases.c.ended_at,
-            leases.c.outcome,
-            runs.c.experiment,
-            runs.c.slot_kind,
-            sa.func.count().label("slots"),
-            leases.c.kept_at,
-        )
+        sa.select(*shared, sa.func.count().label("slots"))
         .join(runs, runs.c.id == leases.c.run_id)
-        .group_by(
-            leases.c.run_id,
-            leases.c.attempt,
-            leases.c.owner,
-            leases.c.started_at,
-            leases.c.ended_at,
-            leases.c.outcome,
-            leases.c.kept_at,
-            runs.c.experiment,
-            runs.c.slot_kind,
-        )
+        .group_by(*shared)
         .order_by(leases.c.run_id, leases.c.attempt)
     )
     if since is not None:

@@ -4,14 +4,13 @@ Who is next is decided in :mod:`domain.schedule`; here a plan is carried out.
 """
 
 import math
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from domain.errors import Fenced, InvalidTransition, NotFound
+from domain.errors import Fenced, InvalidTransition
 from domain.run_state import RunState
 from domain.schedule import Start, plan
 from store import fleet
@@ -294,20 +293,3 @@ def hold(connection: Connection, run_id: str, *, held: bool, now: datetime, acto
         actor=actor,
     )
     return gate.get(connection, run_id)
-
-
-def lease_of(connection: Connection, run_id: str, attempt: int) -> datetime:
-    """Return when a live lease runs out. Raises NotFound."""
-    found: datetime | None = connection.scalar(
-        sa.select(leases.c.expires_at).where(
-            leases.c.run_id == run_id, leases.c.attempt == attempt, leases.c.rank == 0, LIVE
-        )
-    )
-    if found is None:
-        raise NotFound("lease of run", run_id)
-    return found
-
-
-def live_leases(connection: Connection) -> Sequence[sa.Row[Any]]:
-    """Return every live lease: run_id, attempt, rank, slot_id, worker, expires_at."""
-    return connection.execute(sa.select(leases).where(LIVE).order_by(leases.c.id)).all()

@@ -68,12 +68,12 @@ def child_of(lab: Up, run_id: str) -> psutil.Process:
 
 
 def test_an_emptied_broker_loses_no_run_and_doubles_none(tmp_path: Path):
-    """Five runs are queued and two run when the broker is flushed."""
+    """Ten runs are queued and two run when the broker is flushed."""
     with up(tmp_path, "--cpu-slots", "2") as lab, lab.client() as client:
         running = [client.submit({**MOMENT, "training": {"epochs": 40}}).id for _ in range(2)]
         until(lambda: {client.get(run_id).state for run_id in running} == {RunState.RUNNING})
-        queued = [client.submit(MOMENT).id for _ in range(5)]
-        assert client.queue().queued == 5
+        queued = [client.submit(MOMENT).id for _ in range(10)]
+        assert client.queue().queued == 10
         assert {client.get(run_id).state for run_id in running} == {RunState.RUNNING}
         empty_the_broker(lab)
         for run_id in (*running, *queued):

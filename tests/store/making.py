@@ -1,13 +1,18 @@
 """Short ways to queued and running runs for store tests."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from domain.errors import NotFound
 from domain.presets import expand
 from store import fleet, queue, runs
+from store.fleet import LIVE
 from store.rows import Claim, RunRow, SlotSpec
+from store.tables import leases
 from tests.store.databases import DIGITS, LEASE, NOW
 
 MAX_ATTEMPTS = 3
@@ -55,3 +60,23 @@ def running(connection: Connection, **over: Any) -> Claim:
     claim = claimed(connection)
     assert claim is not None
     return claim
+
+
+def lease_of(connection: Connection, run_id: str, attempt: int) -> datetime:
+    """Return when a live lease runs out. Raises NotFound."""
+    found: datetime | None = connection.scalar(
+        sa.select(leases.c.expires_at).where(
+            leases.c.run_id == run_id,
+            leases.c.attempt == attempt,
+            leases.c.rank == 0,
+            LIVE,
+        )
+    )
+    if found is None:
+        raise NotFound("lease of run", run_id)
+    return found
+
+
+def live_leases(connection: Connection) -> Sequence[sa.Row[Any]]:
+    """Return every live lease: run_id, attempt, rank, slot_id, worker, expires_at."""
+    return connection.execute(sa.select(leases).where(LIVE).order_by(leases.c.id)).all()

@@ -12,10 +12,11 @@ from domain.run_state import RunState
 from migrations.__main__ import configuration, main
 from store import runs
 from store.engine import database_now, make_engine, reading, writing
-from store.queue import claim, live_leases
+from store.queue import claim
 from store.tables import UtcDateTime, users
 from store.users import create_user
 from tests.store.databases import LEASE, NOW, after, fresh_engine
+from tests.store.making import live_leases
 
 
 def test_models_and_migrations_agree(database_url):

@@ -11,7 +11,7 @@ from store import fleet, positions, queue, runs, snapshots
 from store.engine import reading, writing
 from store.rows import SlotSpec
 from tests.store.databases import LEASE, NOW, after
-from tests.store.making import MAX_ATTEMPTS, claimed, host, queued, running
+from tests.store.making import MAX_ATTEMPTS, claimed, host, lease_of, queued, running
 
 
 def reap(connection, seconds):
@@ -125,14 +125,14 @@ def test_renewal_prolongs_and_a_lost_lease_cannot_be_renewed(engine):
         run_id = running(connection).run.id
         beat = queue.renew(connection, run_id, 1, now=after(50), lease=LEASE)
         assert (beat.cancel_requested, beat.expires_at) == (False, after(110))
-        assert queue.lease_of(connection, run_id, 1) == after(110)
+        assert lease_of(connection, run_id, 1) == after(110)
         assert runs.get(connection, run_id).alive_at == after(50)
         assert serve(connection, 0, 100) == []
         assert [r.run_id for r in serve(connection, 120, 120)] == [run_id]
         with pytest.raises(Fenced):
             queue.renew(connection, run_id, 1, now=after(121), lease=LEASE)
         with pytest.raises(NotFound):
-            queue.lease_of(connection, run_id, 1)
+            lease_of(connection, run_id, 1)
 
 
 def test_a_lost_run_comes_back_with_backoff_until_the_cap(engine):

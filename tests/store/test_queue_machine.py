@@ -29,6 +29,7 @@ from store import fleet, positions, queue, runs, snapshots
 from store.engine import reading, writing
 from store.rows import Reaped, SlotSpec
 from tests.store.databases import LEASE, NOW, fresh_engine
+from tests.store.making import live_leases
 
 MAX_ATTEMPTS = 3
 WORKERS = {"w1": 2, "w2": 1}
@@ -267,7 +268,7 @@ class QueueMachine(RuleBasedStateMachine):
     def leases_and_states_agree(self) -> None:
         """One live attempt a running run, with its slots; none of any other; no slot twice."""
         with reading(self.engine) as connection:
-            live = queue.live_leases(connection)
+            live = live_leases(connection)
             rows = runs.find(connection, limit=200).items
         assert len({row.slot_id for row in live}) == len(live), "a slot has two owners"
         by_run: dict[str, set[int]] = {}

@@ -12,7 +12,7 @@ from store.artifacts import discard_superseded, register
 from store.engine import reading, writing
 from store.rows import NewArtifact, SlotSpec
 from tests.store.databases import LEASE, NOW, after
-from tests.store.making import MAX_ATTEMPTS, claimed, host, queued, running
+from tests.store.making import MAX_ATTEMPTS, claimed, host, live_leases, queued, running
 
 GIB = 1 << 30
 
@@ -40,9 +40,9 @@ class TestSeveralSlots:
             queued(connection, resources={"gpus": 2})
             assert claimed(connection) is None
             beat = queue.renew(connection, claim.run.id, 1, now=after(30), lease=LEASE)
-            assert {row.expires_at for row in queue.live_leases(connection)} == {beat.expires_at}
+            assert {row.expires_at for row in live_leases(connection)} == {beat.expires_at}
             end(connection, claim, 100)
-            assert queue.live_leases(connection) == []
+            assert live_leases(connection) == []
             assert snapshots.snapshot(connection, after(100)).accounts["ada"].usage == 300
 
     def test_a_lost_one_leaves_every_slot_unconfirmed(self, engine):
