@@ -30,10 +30,25 @@ SAYS: Mapping[Verdict, str] = {
     "incomplete": "what would make the figures trustworthy did not run, or not to its end. Do not "
     "quote them before it did; see Audit.",
 }
-_MECHANICS = frozenset({"checkpoint_every", "channels_last", "compile"})
+_MECHANICS = frozenset(
+    {
+        *("checkpoint_every", "checkpoint_minutes", "keep_every"),
+        *("channels_last", "compile", "halve_on_out_of_memory"),
+    }
+)
 """Training's fields that decide no number."""
 _FACTS = (
-    *("device_name", "device", "threads", "ranks", "deterministic", "torch", "python", "partlab"),
+    *(
+        "device_name",
+        "device",
+        "threads",
+        "ranks",
+        "accumulation",
+        "deterministic",
+        "torch",
+        "python",
+        "partlab",
+    ),
     *("parameters", "train_images", "validation_images", "test_images"),
 )
 Judged = Described[TrainSpec | EvaluateSpec]

@@ -65,14 +65,20 @@ class CheckpointSaved(Model):
 
     type: Literal["checkpoint"] = "checkpoint"
     file: RelativeFile
-    role: Literal["last", "best", "partial"]
-    """`partial` is an unfinished evaluation."""
+    role: Literal["last", "best", "partial", "kept"]
+    """`partial` is an unfinished evaluation; `kept` stays when later ones come."""
     sha256: str
     size: int
     epoch: int
     step: int
     """Global step it continues from; also the metrics cursor: points at or after it are superseded
     on resume."""
+
+    @property
+    def name(self) -> str:
+        """What the run's file of it is called; a later one of that name takes its place."""
+        which = f"epoch-{self.epoch:04d}" if self.role == "kept" else self.role
+        return f"checkpoints/{which}.safetensors"
 
 
 class ArtifactSaved(Model):

@@ -536,6 +536,9 @@ class TrainingSpec(SpecModel):
     """Epochs between checkpoints a run can resume from."""
     checkpoint_minutes: float | None = Field(default=30, gt=0)
     """Minutes after which a checkpoint is due within an epoch too; null for none."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """Epochs between checkpoints that are kept for good, beside the best and the last; null for
+    none."""
     channels_last: bool = True
     """Memory format of images and weights; same result, faster convolutions."""
     attack_precision: Precision = "fp32"
@@ -550,6 +553,9 @@ class TrainingSpec(SpecModel):
     """Compile the attacked network; falls back with a reason in the log."""
     accumulation: int = Field(default=1, ge=1)
     """Micro-batches a batch is divided into, to save memory; batch norm sees each alone."""
+    halve_on_out_of_memory: bool = False
+    """When memory runs out in training, go on from the last checkpoint with twice the micro-batches
+    instead of failing; how many it came to is among the run's facts."""
     early_stop: int | None = Field(default=None, ge=1)
     """End training when the best weights are so many epochs old; null to train to the end."""
 

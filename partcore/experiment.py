@@ -430,7 +430,9 @@ def facts(
 ) -> dict[str, str | int | float | bool | None]:
     """Return what a paper's appendix would say of the run."""
     on_gpu = environment.device != "cpu"
+    parts = {"accumulation": spec.training.accumulation} if isinstance(spec, s.TrainSpec) else {}
     return {
+        **parts,
         "device": environment.device,
         "device_name": torch.cuda.get_device_name() if on_gpu else _processor(),
         "threads": environment.threads,

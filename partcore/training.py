@@ -290,9 +290,14 @@ class Trainer:
         if self.has_stopped:
             assert self.best is not None
             yield Log(message=f"stopped early: the best weights are of epoch {self.best.epoch}")
-        due = (epoch + 1) % training.checkpoint_every == 0
+        kept = training.keep_every is not None and (epoch + 1) % training.keep_every == 0
+        due = kept or (epoch + 1) % training.checkpoint_every == 0
         if due or is_last or self.has_stopped or self.environment.checkpoint_requested():
-            yield from self.save_last()
+            for event in self.save_last():
+                # Before the last: an attempt that ends between the two says both again.
+                if kept and isinstance(event, CheckpointSaved):
+                    yield event.model_copy(update={"role": "kept"})
+                yield event
 
     def _watch_the_maps(self, epoch: int) -> Iterator[Event]:
         """Ask whether estimated scores are near the exact ones, and kept maps still true."""
@@ -526,5 +531,12 @@ def _collapse(epoch: int, told: Robustness) -> str:
 
 
 def deciding(spec: s.TrainSpec) -> dict[str, Any]:
-    """Return the part of a spec that decides the weights."""
-    return spec.model_dump(mode="json", include={"seed", "data", "model", "method", "training"})
+    """Return the part of a spec that decides the weights.
+
+    How many micro-batches there are does too, but a run that may halve them goes on with more.
+    """
+    told = spec.model_dump(mode="json", include={"seed", "data", "model", "method", "training"})
+    del told["training"]["keep_every"]
+    if told["training"].pop("halve_on_out_of_memory"):
+        del told["training"]["accumulation"]
+    return told

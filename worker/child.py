@@ -8,13 +8,11 @@ pipe closes) and when its lease was not renewed in time, on its own monotonic cl
 
 import argparse
 import contextlib
-import errno
 import faulthandler
 import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from domain.errors import ExperimentError
 from domain.events import Event, Failed, Progress, write_frame
 from domain.presets import RUN_SPEC
 from worker.exits import EXIT_FAILED, EXIT_STOPPED
+from worker.failures import out_of_memory, unexpected
 from worker.leash import Leash, die_with_parent
 from worker.mates import Mates
 from worker.outbox import Outbox
@@ -121,29 +120,6 @@ def _events(options: Options, leash: Leash, mates: Mates | None) -> Generator[Ev
             yield out_of_memory(error)
         else:
             yield unexpected(error)
-
-
-def out_of_memory(error: BaseException) -> Failed:
-    """Name the want of memory and what to change."""
-    return Failed(
-        failure_class="out-of-memory",
-        code="out-of-memory",
-        message=f"The device has too little memory: lower training.batch_size. ({error})",
-    )
-
-
-def unexpected(error: Exception) -> Failed:
-    """Keep the traceback of anything that is no error on purpose."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return Failed(failure_class="disk-full", code="disk-full", message=str(error))
-    if "can't allocate memory" in str(error):  # PyTorch's RuntimeError on a CPU
-        return out_of_memory(error)
-    return Failed(
-        failure_class="code",
-        code="unexpected",
-        message=f"{type(error).__name__}: {error}",
-        traceback="".join(traceback.format_exception(error)),
-    )
 
 
 class Throttle:

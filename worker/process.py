@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from domain.control import Control, write_line
+from worker.orphans import MARK
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """All that a child sees of its worker's environment: no URL, no token."""
@@ -154,6 +155,7 @@ def environment(assignment: Assignment, visible_gpus: str) -> Mapping[str, str]:
     threads = str(assignment.threads)
     return {
         **kept,
+        MARK: str(assignment.work),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
         "CUDA_VISIBLE_DEVICES": visible_gpus,

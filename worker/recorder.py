@@ -68,7 +68,7 @@ class Recorder:
             case Log():
                 self.lines([(event.level, event.message)])
             case CheckpointSaved():
-                self._keep(event, name=f"checkpoints/{event.role}.safetensors", kind="checkpoint")
+                self._keep(event, name=event.name, kind="checkpoint")
                 self.checkpoints += event.role in artifacts.RESUMABLE
             case ArtifactSaved():
                 self._keep(event, name=event.name, kind=event.kind)

@@ -30,13 +30,14 @@ from domain.errors import (
 from domain.events import Failed, Finished, read_frames
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState
-from domain.spec import Source, TrainSpec, surrogates
+from domain.spec import RunSpec, Source, TrainSpec, surrogates
 from store import artifacts, checkpoints, metrics, queue, runs
 from store.blobs import Blobs
 from store.engine import database_now, writing
 from store.rows import ArtifactRow, Claim
 from worker.database import Gone, is_outage, persist
 from worker.exits import describe_exit
+from worker.halving import FACT, as_it_goes_on, more_parts
 from worker.process import ENTRY, Assignment, Child
 from worker.recorder import Damaged, Recorder, failure
 from worker.settings import WorkerSettings
@@ -97,6 +98,7 @@ class Supervisor(threading.Thread):
         self._work = settings.state_folder / "work" / f"{self._id}-{self._attempt}"
         self._recorder = Recorder(engine, blobs, self._id, self._attempt, self._work)
         self._child: Child | None = None
+        self._spec: RunSpec | None = None
         self._ending = Ending.NONE
         self._asking, self._asked = threading.Lock(), False
         self._done = threading.Event()
@@ -223,7 +225,7 @@ class Supervisor(threading.Thread):
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
         run = self.claim.run
-        spec = RUN_SPEC.validate_python(run.spec)
+        self._spec = spec = as_it_goes_on(RUN_SPEC.validate_python(run.spec), run.facts)
         spec_file = self._work / "spec.json"
         spec_file.write_text(spec.model_dump_json())
         source = None
@@ -311,6 +313,10 @@ class Supervisor(threading.Thread):
             return RunState.FAILED, str(problem), what
         if isinstance(outcome, Finished) and status == 0 and problem is None:
             return RunState.SUCCEEDED, "finished", None
+        if isinstance(outcome, Failed) and outcome.failure_class == "infrastructure":
+            return _lost(outcome.message)
+        if (parts := self._more_parts()) is not None:
+            return RunState.QUEUED, f"out of memory: goes on with {parts} parts a batch", None
         if isinstance(outcome, Failed):
             return RunState.FAILED, outcome.message, outcome.model_dump(exclude={"type"})
         if self._ending is Ending.CANCEL:
@@ -325,12 +331,20 @@ class Supervisor(threading.Thread):
             return RunState.QUEUED, f"{self._ending.value}, after a checkpoint", None
         return _lost(str(problem) if problem else describe_exit(status))
 
+    def _more_parts(self) -> int | None:
+        """Into how many micro-batches to divide from now on, if that is what is needed."""
+        recorder, ranks = self._recorder, len(self.claim.slots)
+        if self._spec is None:
+            return None
+        return more_parts(self._spec, recorder.outcome, recorder.phase, ranks=ranks)
+
     def _write_verdict(self, state: RunState, reason: str, what: dict[str, Any] | None) -> None:
         tail = list(self._child.tail) if self._child else []
 
         def work(connection: Connection) -> None:
             now = database_now(connection)
             if state is RunState.QUEUED:
+                self._keep_parts(connection)
                 self._give_back(connection, reason, lost=what is not None)
                 return
             if isinstance(self._recorder.outcome, Finished):
@@ -352,10 +366,16 @@ class Supervisor(threading.Thread):
         persist(self._engine, work, give_up=self._recorder.give_up)
         log.info("run %s attempt %d: %s, %s", self._id, self._attempt, state, reason)
 
+    def _keep_parts(self, connection: Connection) -> None:
+        if (parts := self._more_parts()) is not None:
+            facts = {**(runs.get(connection, self._id).facts or {}), FACT: parts}
+            runs.record_facts(connection, self._id, self._attempt, facts)
+
     def _give_back(self, connection: Connection, reason: str, *, lost: bool) -> None:
         now = database_now(connection)
         if not lost:
-            why: queue.Ending = "handed-back" if self._ending is Ending.SHUTDOWN else "gave-way"
+            gave_way = self._ending in (Ending.YIELD, Ending.PAUSE)
+            why: queue.Ending = "gave-way" if gave_way else "handed-back"
             queue.hand_back(connection, self._id, self._attempt, now=now, reason=reason, ending=why)
             return
         queue.requeue(

@@ -171,6 +171,23 @@ def test_a_checkpoint_is_due_after_minutes_too(tmp_path):
     assert any(step % (only // 2) for step in found), "within an epoch"
 
 
+def test_every_kth_checkpoint_is_kept_and_is_the_last_of_its_moment(tmp_path):
+    spec = spec_of(training={"epochs": 5, "batch_size": 64, "checkpoint_every": 3, "keep_every": 2})
+    told = list(run_experiment(spec, environment(tmp_path)))
+    saved = [e for e in told if isinstance(e, CheckpointSaved) and e.role != "best"]
+    assert [(e.role, e.epoch) for e in saved] == [
+        *[("kept", 2), ("last", 2)],
+        ("last", 3),
+        *[("kept", 4), ("last", 4)],
+        ("last", 5),
+    ]
+    assert [e.name for e in saved if e.role == "kept"] == [
+        "checkpoints/epoch-0002.safetensors",
+        "checkpoints/epoch-0004.safetensors",
+    ]
+    assert saved[0].sha256 == saved[1].sha256
+
+
 def test_another_seed_is_another_run(tmp_path):
     first, second = (
         final_sha256(list(run_experiment(spec_of(seed=seed), environment(tmp_path / str(seed)))))
@@ -183,6 +200,27 @@ def test_a_checkpoint_of_another_spec_is_refused(tmp_path):
     list(run_experiment(spec_of(), environment(tmp_path)))
     with pytest.raises(CheckpointInvalid, match="another spec"):
         list(run_experiment(spec_of(seed=1), environment(tmp_path, resume=True)))
+
+
+@pytest.mark.parametrize("may_halve", [True, False])
+def test_a_checkpoint_of_fewer_micro_batches_is_taken_up_where_the_spec_allows(tmp_path, may_halve):
+    def with_parts(parts: int, epochs: int):
+        training = {"halve_on_out_of_memory": may_halve, "accumulation": parts, "epochs": epochs}
+        return spec_of(training=training)
+
+    def steps(told):
+        return [step for e in told if isinstance(e, Metrics) for step in e.steps]
+
+    first = list(run_experiment(with_parts(1, 2), environment(tmp_path)))
+    again = run_experiment(with_parts(2, 2), environment(tmp_path, resume=True))
+    if not may_halve:
+        with pytest.raises(CheckpointInvalid, match="another spec"):
+            list(again)
+        return
+    told = list(again)
+    assert next(e for e in told if isinstance(e, Started)).facts["accumulation"] == 2
+    assert isinstance(told[-1], Finished)
+    assert len(steps(told)) < len(steps(first))
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tmp_path):

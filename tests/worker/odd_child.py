@@ -29,6 +29,7 @@ from domain.events import (
 )
 from worker import child
 from worker.child import Leash, Options
+from worker.failures import unexpected
 from worker.outbox import Outbox
 
 LAST = "checkpoints/last.safetensors"
@@ -150,6 +151,19 @@ def hasty(options: Options, leash: Leash) -> Iterator[Event]:
     yield Finished(summary={})
 
 
+def keeps(options: Options, leash: Leash) -> Iterator[Event]:
+    """Keeps every second checkpoint, and dies between keeping the fourth and saying it last."""
+    for step in range(3 if options.resume else 1, 6):
+        saved = checkpoint(options, step, f"weights of step {step}".encode())
+        if step % 2 == 0:
+            yield saved.model_copy(update={"role": "kept", "epoch": step})
+            if step == 4 and not options.resume:
+                os.kill(os.getpid(), signal.SIGKILL)
+            saved = checkpoint(options, step, f"weights of step {step}".encode())
+        yield saved
+    yield Finished(summary={})
+
+
 def heavy(options: Options, leash: Leash) -> Iterator[Event]:
     """Writes a small checkpoint, then one that the artifact store has no room for."""
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -173,7 +187,7 @@ def no_memory(options: Options, leash: Leash) -> Iterator[Event]:
     for event in train_for_real(options, leash):
         yield event
         if isinstance(event, Started):
-            yield child.unexpected(_cannot_allocate())
+            yield unexpected(_cannot_allocate())
             return
 
 
@@ -185,6 +199,26 @@ def _cannot_allocate() -> Exception:
     except RuntimeError as error:
         return error
     raise AssertionError("a machine with an exbibyte of memory")
+
+
+def loses_its_gpu(options: Options, leash: Leash) -> Iterator[Event]:
+    """Its device gives way once."""
+    if not options.resume:
+        yield checkpoint(options, 2, b"weights of step 2")
+        yield unexpected(RuntimeError("CUDA error: unspecified launch failure"))
+        return
+    yield Finished(summary={})
+
+
+def hungry(options: Options, leash: Leash) -> Iterator[Event]:
+    """Has memory for a batch in four parts, and goes on from its checkpoint."""
+    parts = json.loads(options.spec.read_text())["training"]["accumulation"]
+    yield progress(1)
+    if parts < 4:
+        yield checkpoint(options, parts, b"weights")
+        yield unexpected(_cannot_allocate())
+        return
+    yield Finished(summary={"parts": parts, "resumed": options.resume})
 
 
 def gives_up(options: Options, leash: Leash) -> Iterator[Event]:
@@ -205,9 +239,12 @@ BEHAVIOURS: Mapping[str, Callable[[Options, Leash], Iterator[Event]]] = {
         lies,
         imagines,
         hasty,
+        keeps,
         heavy,
         full_disk,
         no_memory,
+        loses_its_gpu,
+        hungry,
         gives_up,
     )
 }

@@ -438,3 +438,51 @@ def test_the_supervising_process_has_no_torch(tmp_path):
 
     code = "import sys, worker.app, worker.supervisor; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path)
+
+
+def test_a_device_that_gave_way_costs_an_attempt_and_not_the_run(sqlite_engine, tmp_path):
+    with odd_worker(sqlite_engine, tmp_path):
+        row = ended(sqlite_engine, odd(sqlite_engine, "loses_its_gpu"))
+    assert (row.state, row.attempt, row.losses) == (RunState.SUCCEEDED, 2, 1)
+    with reading(sqlite_engine) as connection:
+        reasons = [event.reason for event in history.events(connection, row.id)]
+    assert any("unspecified launch failure" in reason for reason in reasons)
+
+
+def hungry(engine, **training):
+    return odd(engine, "hungry", training={**TINY["training"], **training})
+
+
+def test_a_run_that_may_halve_goes_on_in_more_parts_when_memory_runs_out(engine, tmp_path):
+    with odd_worker(engine, tmp_path):
+        row = ended(engine, hungry(engine, halve_on_out_of_memory=True))
+    assert (row.state, row.attempt, row.losses) == (RunState.SUCCEEDED, 3, 0)
+    assert row.summary == {"parts": 4, "resumed": True}
+    assert row.facts["accumulation"] == 4
+    with reading(engine) as connection:
+        reasons = [event.reason for event in history.events(connection, row.id)]
+    assert "out of memory: goes on with 4 parts a batch" in reasons
+
+
+def test_halving_is_asked_for_and_ends_at_two_images(sqlite_engine, tmp_path):
+    with odd_worker(sqlite_engine, tmp_path):
+        rows = [
+            ended(sqlite_engine, hungry(sqlite_engine)),
+            ended(sqlite_engine, hungry(sqlite_engine, halve_on_out_of_memory=True, batch_size=4)),
+        ]
+    assert [(r.state, r.attempt) for r in rows] == [(RunState.FAILED, 1), (RunState.FAILED, 2)]
+    assert {row.failure["failure_class"] for row in rows} == {"out-of-memory"}
+
+
+def test_kept_checkpoints_stay_beside_the_last_one_and_none_is_there_twice(engine, tmp_path):
+    with odd_worker(engine, tmp_path):
+        row = ended(engine, odd(engine, "keeps"))
+    with reading(engine) as connection:
+        files = {f.name: f for f in artifacts.listing(connection, row.id)}
+        last = artifacts.checkpoint(connection, row.id, "last")
+    names = ("epoch-0002", "epoch-0004", "last")
+    assert (row.state, row.attempt) == (RunState.SUCCEEDED, 2)
+    assert set(files) == {f"checkpoints/{name}.safetensors" for name in names}
+    assert last.step == 5
+    kept = Blobs(str(tmp_path / "artifacts")).open(files["checkpoints/epoch-0002.safetensors"].key)
+    assert kept.read() == b"weights of step 2"
