@@ -15,6 +15,8 @@ WORKER_SILENT = timedelta(seconds=60)
 SUSPECT_AFTER = 3
 """Attempts lost one after the other on a slot, of at least two users, that put it in quarantine."""
 LIVE = leases.c.ended_at.is_(None)
+SIGNED_OFF = 0
+"""The process id of a worker that has ended and said so."""
 
 
 def register_worker(
@@ -114,6 +116,21 @@ def worker_alive(
         connection.execute(
             slots.update().where(gpus, slots.c.ordinal == ordinal).values(foreign_use=use[:200])
         )
+
+
+def sign_off(connection: Connection, name: str, pid: int) -> None:
+    """Say that the worker of that process id has ended; not if another has its name by now."""
+    mine = sa.and_(workers.c.name == name, workers.c.pid == pid)
+    connection.execute(workers.update().where(mine).values(pid=SIGNED_OFF))
+
+
+def attempts_on(connection: Connection, worker: str, names: Collection[str]) -> set[str]:
+    """Return which of these attempts, named ``<run>-<attempt>``, were ever given to ``worker``."""
+    ids = {name.rpartition("-")[0] for name in names}
+    query = sa.select(leases.c.run_id, leases.c.attempt).where(
+        leases.c.worker == worker, leases.c.run_id.in_(ids)
+    )
+    return {f"{row.run_id}-{row.attempt}" for row in connection.execute(query)} & set(names)
 
 
 def drain(connection: Connection, name: str, *, draining: bool) -> None:

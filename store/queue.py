@@ -92,6 +92,7 @@ def renew(
     connection: Connection, run_id: str, attempt: int, *, now: datetime, lease: timedelta
 ) -> Heartbeat:
     """Prolong a lease. Raises Fenced when it is no longer held."""
+    gate.fence(connection, run_id, attempt)  # runs before leases, as all transactions lock them
     expires_at = now + lease
     held = sa.and_(leases.c.run_id == run_id, leases.c.attempt == attempt, LIVE)
     changed = connection.execute(leases.update().where(held).values(expires_at=expires_at))

@@ -1,5 +1,6 @@
 """The loop of a worker: wake, reap, claim, supervise."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -17,7 +18,7 @@ from store.rows import Claim
 from worker import gpus
 from worker.database import is_outage
 from worker.process import ENTRY
-from worker.reaper import reap, recover
+from worker.reaper import is_taken, reap, recover, sign_off
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -26,6 +27,16 @@ log = logging.getLogger(__name__)
 
 GPU_SECONDS = 10.0
 """How often to look who else uses the GPUs."""
+
+
+class NameTaken(Exception):
+    """Another worker of that name is at work."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"another worker named {name} is at work; this one starts when it has ended. "
+            "Set PARTLAB_WORKER_NAME to run both."
+        )
 
 
 class Foreman(threading.Thread):
@@ -55,6 +66,8 @@ class Foreman(threading.Thread):
             try:
                 turn()
                 turn = self._turn
+            except NameTaken as error:
+                log.warning("%s", error)
             except InvalidTransition as error:
                 log.info("a run changed while it was claimed: %s", error)
             except Exception as error:  # noqa: BLE001 - a worker must not stop claiming
@@ -85,6 +98,9 @@ class Foreman(threading.Thread):
         until = time.monotonic() + self._settings.stop_seconds + 15
         for supervisor in running:
             supervisor.join(timeout=max(0.1, until - time.monotonic()))
+        if not self._alive():
+            with contextlib.suppress(DBAPIError):
+                sign_off(self._engine, self._settings)
         self._engine.dispose()
 
     def _begin(self) -> None:
@@ -93,6 +109,8 @@ class Foreman(threading.Thread):
         settings.state_folder.mkdir(parents=True, exist_ok=True)
         offered = settings.slots()
         with writing(self._engine) as connection:
+            if is_taken(connection, settings):
+                raise NameTaken(settings.worker_name)
             recover(connection, settings)
             slots = fleet.register_worker(
                 connection,

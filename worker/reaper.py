@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Engine
 
 from store import fleet, queue
 from store.engine import database_now, writing
-from store.rows import Reaped
+from store.fleet import SIGNED_OFF
+from store.rows import Reaped, WorkerRow
+from worker import orphans
 from worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -29,18 +31,45 @@ def reap(engine: Engine, settings: WorkerSettings) -> int:
     return len(lost)
 
 
+def is_taken(connection: Connection, settings: WorkerSettings) -> bool:
+    """Whether another worker of this name is at work: it was seen within a lease, and not as dead.
+
+    Two of one name would take each other's slots for their own.
+    """
+    mine = _registered(connection, settings)
+    if mine is None or mine.pid == SIGNED_OFF:
+        return False
+    here = mine.host == socket.gethostname()
+    return database_now(connection) - mine.seen_at < settings.lease and (
+        _lives(mine.pid) if here else True
+    )
+
+
 def recover(connection: Connection, settings: WorkerSettings) -> None:
     """Give back what this worker held before it was killed, without waiting for the leases.
 
     Only when the process that registered under this name is known to be dead: it was of this host.
-    Its children died with it, and the fence holds even if they did not.
+    Its children died with it, what they forked is ended here, and the fence holds in any case.
     """
-    before = {worker.name: worker for worker in fleet.all_workers(connection)}
-    mine = before.get(settings.worker_name)
+    mine = _registered(connection, settings)
     if mine is None or mine.host != socket.gethostname() or _lives(mine.pid):
         return
     now = database_now(connection)
     _tell(queue.recover(connection, worker=mine.name, now=now, max_attempts=settings.max_attempts))
+    work = settings.state_folder / "work"
+    left = {attempt for _, attempt in orphans.find(work)}
+    orphans.end(work, left & fleet.attempts_on(connection, mine.name, left))
+
+
+def sign_off(engine: Engine, settings: WorkerSettings) -> None:
+    """Say that this worker has ended, so that the next of its name need not wait."""
+    with writing(engine) as connection:
+        fleet.sign_off(connection, settings.worker_name, os.getpid())
+
+
+def _registered(connection: Connection, settings: WorkerSettings) -> WorkerRow | None:
+    workers = {worker.name: worker for worker in fleet.all_workers(connection)}
+    return workers.get(settings.worker_name)
 
 
 def _lives(pid: int) -> bool:
