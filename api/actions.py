@@ -142,7 +142,9 @@ def cancel(lab: Lab, user: User, run_id: str, *, versions: Collection[int] | Non
         if versions is not None and run.version not in versions:
             raise VersionMismatch(f"Run {run_id} is at version {run.version} now.")
         now = database_now(connection)
-        return runs.request_cancel(connection, run_id, now=now, actor=user.name)
+        asked = runs.request_cancel(connection, run_id, now=now, actor=user.name)
+    lab.doorbell.ring()
+    return asked
 
 
 def hold(lab: Lab, user: User, run_id: str, *, held: bool) -> RunRow:

@@ -135,7 +135,7 @@ def test_a_locked_database_is_503_not_a_hang(tmp_path, monkeypatch):
         assert ada.post("/api/v1/runs", json=DIGITS).status_code == 202
 
 
-def test_a_submission_rings_the_doorbell_on_a_real_broker(tmp_path):
+def test_submitting_cancelling_and_retrying_ring_the_doorbell_on_a_real_broker(tmp_path):
     with ValkeyServer() as server:
         url = f"redis://127.0.0.1:{server.port}/0"
         with live_lab("sqlite", tmp_path, broker_url=url) as lab:
@@ -143,13 +143,14 @@ def test_a_submission_rings_the_doorbell_on_a_real_broker(tmp_path):
             bell = lab.app.state.lab.doorbell
             _wait_until(lambda: bell.rings == 1)
             lab.client().post(f"/api/v1/runs/{run['id']}/cancel")
-            lab.client().post(f"/api/v1/runs/{run['id']}/retry")
             _wait_until(lambda: bell.rings == 2)
+            lab.client().post(f"/api/v1/runs/{run['id']}/retry")
+            _wait_until(lambda: bell.rings == 3)
             from redis import Redis
 
             with Redis.from_url(url) as broker:
-                assert broker.llen("doorbell") == 2
-                (message, _) = broker.lrange("doorbell", 0, -1)
+                assert broker.llen("doorbell") == 3
+                message, *_ = broker.lrange("doorbell", 0, -1)
                 assert b"partlab.doorbell" in message
     assert not [t for t in threading.enumerate() if t.name == "doorbell" and t.is_alive()]
 
