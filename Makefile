@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast demo table-1 table-2 up bench bench-core bench-queue audit-selftest docs clean
+.PHONY: help install lock check format test test-fast chaos demo table-1 table-2 up bench bench-core bench-queue \
+  audit-selftest docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +48,11 @@ test: check ## everything: checks, all tests, coverage of the service at 90 % or
 test-fast: $(STAMP) ## the tests without those that start a whole lab
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not acceptance"
 
+N ?= 20
+chaos: $(STAMP) ## N=200: random faults over a real lab, half on each database; then planted defects
+	$(BIN)/python -m tests.chaos --sequences $(N)
+	$(BIN)/python -m tests.chaos --planted
+
 demo: $(STAMP) ## train PART++ beside PGD-AT on real digits, attack both, draw the picture
 	$(BIN)/part demo
 
@@ -59,9 +65,10 @@ up: $(STAMP) ## start the lab on this machine and keep it running
 bench: $(STAMP) ## print the figures that README quotes
 	$(BIN)/python -m benchmarks
 
-bench-queue: $(STAMP) ## print the queue's figures: a simulated week, claims a second
+bench-queue: $(STAMP) ## print the queue's figures: a simulated week, claims a second, doorbell to start
 	$(BIN)/python -m benchmarks.week
 	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m benchmarks.doorbell
 
 bench-core: $(STAMP) ## print the core's figures alone: cost of a step, fidelity of the maps, memory
 	$(BIN)/python -m benchmarks.core

@@ -1,0 +1,244 @@
+"""What can go wrong. Each fault happens at once; some are undone later."""
+
+import os
+import resource
+import signal
+import sqlite3
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from random import Random
+from subprocess import Popen
+
+import redis
+from celery import Celery
+
+from partlab.errors import ClientError
+from tests.chaos.lab import WORKERS, Lab
+
+Undo = Callable[[], None]
+
+
+def nothing() -> None:
+    """What is over at once needs no undoing."""
+
+
+def kill_child(lab: Lab, rng: Random) -> Undo:
+    """SIGKILL one child, and none of what it forked."""
+    for process in rng.sample(children := lab.left(), k=len(children)):
+        if process.leads:
+            _signal(process.pid, signal.SIGKILL)
+            break
+    return nothing
+
+
+def kill_worker(lab: Lab, rng: Random) -> Undo:
+    """SIGKILL a worker, and with it the supervisors, which are its threads; start it again."""
+    name = rng.choice(WORKERS)
+    lab.workers[name].kill()
+    lab.workers[name].wait()
+    return lambda: lab.start_worker(name)
+
+
+def restart_worker(lab: Lab, rng: Random) -> Undo:
+    """SIGTERM, as an operator restarts a worker."""
+    name = rng.choice(WORKERS)
+    lab.workers[name].terminate()
+
+    def undo() -> None:
+        lab.workers[name].send_signal(signal.SIGCONT)
+        lab.workers[name].wait(timeout=60)
+        lab.start_worker(name)
+
+    return undo
+
+
+def kill_api(lab: Lab, _: Random) -> Undo:
+    """SIGKILL the API."""
+    assert lab.api is not None
+    lab.api.kill()
+    lab.api.wait()
+    return lab.start_api
+
+
+def freeze_child(lab: Lab, rng: Random) -> Undo:
+    """SIGSTOP a child; SIGCONT later."""
+    children = [p.pid for p in lab.left() if p.leads]
+    return _freeze(rng.sample(children, k=min(1, len(children))))
+
+
+def freeze_worker(lab: Lab, rng: Random) -> Undo:
+    """SIGSTOP a worker; SIGCONT later, when it may own nothing any more."""
+    return _freeze([lab.workers[rng.choice(WORKERS)].pid])
+
+
+def freeze_host(lab: Lab, rng: Random) -> Undo:
+    """SIGSTOP a worker and its children: a machine that sleeps."""
+    name = rng.choice(WORKERS)
+    children = [p.pid for p in lab.left() if p.host == name]
+    return _freeze([lab.workers[name].pid, *children])
+
+
+def _freeze(pids: list[int]) -> Undo:
+    for pid in pids:
+        _signal(pid, signal.SIGSTOP)
+
+    def undo() -> None:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+    return undo
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def stop_broker(lab: Lab, _: Random) -> Undo:
+    """Kill the broker; start it again on the same port."""
+    assert lab.broker is not None
+    lab.broker.kill()
+    lab.broker.wait()
+    return lab.start_broker
+
+
+def flush_broker(lab: Lab, _: Random) -> Undo:
+    """FLUSHALL."""
+    with suppress(redis.ConnectionError), redis.Redis.from_url(lab.broker_url) as client:
+        client.flushall()
+    return nothing
+
+
+def ring_a_hundred_times(lab: Lab, _: Random) -> Undo:
+    """A hundred copies of the message that wakes workers."""
+    options = {"socket_connect_timeout": 1, "max_retries": 0}
+    with Celery("chaos", broker=lab.broker_url, set_as_current=False) as app:
+        app.conf.broker_transport_options = options
+        with suppress(Exception):  # the broker may be away
+            for _ in range(100):
+                app.send_task("partlab.doorbell", queue="doorbell", retry=False, ignore_result=True)
+    return nothing
+
+
+def stop_database(lab: Lab, _: Random) -> Undo:
+    """Crash PostgreSQL and start it again; on SQLite, another program holds the lock."""
+    if lab.postgres is not None:
+        lab.crash_database()
+        return lab.start_database
+    connection = sqlite3.connect(
+        str(lab.engine.url.database), timeout=20, isolation_level=None, check_same_thread=False
+    )
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection.close
+
+
+def second_worker_of_one_name(lab: Lab, rng: Random) -> Undo:
+    """Start a second worker under a name; later end it, gently or not."""
+    name, gently = rng.choice(WORKERS), rng.random() < 0.5
+    key = f"{name}-again"
+    lab.start_worker(name, key=key)
+
+    def undo() -> None:
+        _end(lab.workers.pop(key), gently=gently)
+
+    return undo
+
+
+def _end(process: Popen[bytes], *, gently: bool) -> None:
+    if gently:
+        process.terminate()
+    else:
+        process.kill()
+    process.wait(timeout=30)
+
+
+def step_clock(lab: Lab, rng: Random) -> Undo:
+    """Step a worker's clock by five minutes, one way or the other."""
+    file = lab.clock(rng.choice(WORKERS))
+    file.write_text(rng.choice(("300", "-300")))
+    return lambda: file.unlink(missing_ok=True)
+
+
+def fill_disk(lab: Lab, rng: Random) -> Undo:
+    """A worker, and whatever it starts, can lengthen no file."""
+    name = rng.choice(WORKERS)
+    pid = lab.workers[name].pid
+    with suppress(ProcessLookupError):
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, most))
+
+    def undo() -> None:
+        for process in [pid, *(p.pid for p in lab.left() if p.host == name)]:
+            with suppress(ProcessLookupError):
+                _, most = resource.prlimit(process, resource.RLIMIT_FSIZE)
+                resource.prlimit(process, resource.RLIMIT_FSIZE, (most, most))
+
+    return undo
+
+
+def take_artifacts_away(lab: Lab, _: Random) -> Undo:
+    """The artifact store takes and gives nothing: a file stands where its folder was."""
+    aside = lab.folder / "artifacts.aside"
+    if aside.exists():
+        return nothing
+    lab.artifacts.rename(aside)
+    lab.artifacts.write_text("no folder")
+
+    def undo() -> None:
+        lab.artifacts.unlink()
+        aside.rename(lab.artifacts)
+
+    return undo
+
+
+def cancel_a_run(lab: Lab, rng: Random) -> Undo:
+    """Cancel a run through the API, which may be away."""
+    return _ask(lab, rng, "cancel")
+
+
+def pause_a_run(lab: Lab, rng: Random) -> Undo:
+    """Pause a run; let it go on later."""
+    return _ask(lab, rng, "pause", "resume")
+
+
+def _ask(lab: Lab, rng: Random, what: str, then: str | None = None) -> Undo:
+    asked: list[str] = []
+
+    def ask() -> None:
+        with suppress(ClientError), lab.client() as client:
+            if going := [run for run in client.runs() if run.finished_at is None]:
+                asked.append(rng.choice(going).id)
+                getattr(client, what)(asked[0])
+
+    def answer() -> None:
+        first.join()
+        for run_id in asked if then else []:
+            with suppress(ClientError), lab.client() as client:
+                getattr(client, str(then))(run_id)
+
+    first = lab.errand(ask)
+    return lambda: None if then is None else _forget(lab.errand(answer))
+
+
+def _forget(_: object) -> None: ...
+
+
+FAULTS: Mapping[str, Callable[[Lab, Random], Undo]] = {
+    "kill child": kill_child,
+    "kill worker": kill_worker,
+    "restart worker": restart_worker,
+    "kill api": kill_api,
+    "freeze child": freeze_child,
+    "freeze worker": freeze_worker,
+    "freeze host": freeze_host,
+    "broker away": stop_broker,
+    "flush broker": flush_broker,
+    "100 doorbells": ring_a_hundred_times,
+    "database away": stop_database,
+    "second worker": second_worker_of_one_name,
+    "clock step": step_clock,
+    "disk full": fill_disk,
+    "artifacts away": take_artifacts_away,
+    "cancel": cancel_a_run,
+    "pause": pause_a_run,
+}
