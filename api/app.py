@@ -74,6 +74,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     for module in (runs, results, checkpoints, service, administration):
         app.include_router(module.router, responses=REFUSED, dependencies=[Security(BEARER)])
     app.include_router(service.health)
+    app.include_router(service.metrics, responses=REFUSED, dependencies=[Security(BEARER)])
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=web.STATIC), name="static")
     # The last added is the outermost.

@@ -40,6 +40,25 @@ class Doorbell:
         """Ask for a ring and return at once."""
         self._wanted.set()
 
+    def silence(self) -> str | None:
+        """Ask the broker for a sign of life; return what is wrong, empty if nothing.
+
+        None where there is no broker.
+        """
+        if self._url is None:
+            return None
+        from redis import Redis
+        from redis.exceptions import RedisError
+
+        try:
+            with Redis.from_url(
+                self._url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS
+            ) as broker:
+                broker.ping()
+        except (RedisError, OSError) as error:
+            return type(error).__name__
+        return ""
+
     def _run(self) -> None:
         # Celery is imported here: the API answers half a second earlier without it.
         from celery import Celery

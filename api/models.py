@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
 
 from domain.base import Model
+from domain.checkup import Level
 from domain.run_state import RunState
 from store.rows import Role, SlotKind
 
@@ -378,6 +379,26 @@ class Problem(Answer):
     code: str = Field(examples=["spec-invalid"])
     """Stable; decide by this."""
     errors: tuple[Misfit, ...] = ()
+
+
+class FindingAnswer(Answer):
+    """What one check of the lab found."""
+
+    check: str = Field(examples=["disk"])
+    level: Level
+    """`fail`: something stands still or is lost until somebody acts; `warn`: it goes on, slower or
+    not for long."""
+    told: str
+    advice: str
+    """What to do about it; empty where nothing."""
+
+
+class Checkup(Answer):
+    """Whether the lab is well."""
+
+    level: Level
+    """The gravest of the findings'."""
+    findings: tuple[FindingAnswer, ...]
 
 
 class Health(Answer):

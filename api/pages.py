@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, Response
 import web
 from api import actions, presentation
 from api.auth import Reader, Submitter, current_user
+from api.checkups import examine
 from api.edge import redirect
 from api.lab import Lab, TheLab
 from api.live import Cursor
@@ -24,6 +25,7 @@ from api.problems import ForgeryRefused
 from api.routes import RunId
 from api.routes.runs import PlainText
 from api.sessions import COOKIE
+from domain.checkup import worst
 from domain.errors import NotFound, Unauthenticated
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
@@ -287,6 +289,13 @@ async def log_out(user: Reader) -> Response:  # noqa: ARG001 - only a login can 
     answer = Response(status_code=204, headers={"HX-Redirect": "/login"})
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return answer
+
+
+@router.get("/health")
+def health_page(lab: TheLab, visitor: Visitor) -> Response:
+    """Show what the lab's checks find, and what to do about it."""
+    found = examine(lab)
+    return _render("health.html", visitor=visitor, findings=found, level=worst(found))
 
 
 @router.get("/docs")

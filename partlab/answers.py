@@ -215,6 +215,22 @@ class Worker(Answer):
     slots: tuple[Slot, ...]
 
 
+class Finding(Answer):
+    """What one check of the lab found; `advice` says what to do, or is empty."""
+
+    check: str
+    level: str
+    told: str
+    advice: str = ""
+
+
+class Checkup(Answer):
+    """Whether the lab is well: `ok`, `warn` or `fail`, the gravest of its findings."""
+
+    level: str
+    findings: tuple[Finding, ...]
+
+
 class UserLimits(Answer):
     """A user's share of the lab, group and quotas; None for no quota."""
 

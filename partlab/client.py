@@ -32,6 +32,7 @@ from partlab.answers import (
     Artifact,
     Catalog,
     Checkpoint,
+    Checkup,
     EvaluationAnswer,
     History,
     IssuedToken,
@@ -366,6 +367,10 @@ class Client:
     def workers(self) -> tuple[Worker, ...]:
         """Return the workers and what occupies them."""
         return self._list("/workers", Worker)
+
+    def doctor(self) -> Checkup:
+        """Have the lab checked: database, broker, clocks, workers, slots, rows, disks."""
+        return self._transport.get("/doctor", Checkup)
 
     def ledger(self, by: str = "user", *, since: datetime | None = None) -> tuple[LedgerEntry, ...]:
         """Return what attempts cost, by `user`, `experiment`, `week` or `attempt`."""

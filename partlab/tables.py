@@ -20,6 +20,7 @@ from partlab.answers import (
     Artifact,
     Catalog,
     Checkpoint,
+    Checkup,
     EvaluationAnswer,
     LedgerEntry,
     Points,
@@ -54,6 +55,9 @@ VERDICT_STYLE: Mapping[str, str] = {
     "broken": "bold red",
     "incomplete": "bold yellow",
 }
+
+
+LEVEL_STYLE: Mapping[str, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def table(out: Console, *columns: str, right: Sequence[str] = ()) -> Table:
@@ -426,6 +430,17 @@ def _unused(worker: Worker, slot: Slot) -> str:
     if slot.foreign_use:
         return f"used by {slot.foreign_use}"
     return "drained" if worker.draining else "free"
+
+
+def checkup(out: Console, found: Checkup) -> RenderableType:
+    """Show what every check found, and what to do about it."""
+    made = table(out, "check", "", "found")
+    for one in found.findings:
+        told = Text(one.told)
+        if one.advice:
+            told.append(f"\n{one.advice}", style="dim")
+        made.add_row(one.check, Text(one.level, style=LEVEL_STYLE[one.level]), told)
+    return made
 
 
 def position(found: Position) -> RenderableType:

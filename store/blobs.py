@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from domain.errors import CheckpointInvalid, DiskFull, NotFound
 
@@ -22,6 +23,14 @@ class Blobs:
     def __init__(self, url: str) -> None:
         """Open the store at ``url``: a folder, or a URL such as ``s3://bucket/prefix``."""
         self._fs, self._root = fsspec.core.url_to_fs(url)
+
+    def disk(self) -> tuple[int, int] | None:
+        """Return the free and total bytes of the disk it is on; None if it is no folder here."""
+        root = Path(self._root)
+        if not isinstance(self._fs, LocalFileSystem) or not root.is_dir():
+            return None
+        usage = shutil.disk_usage(root)
+        return usage.free, usage.total
 
     def put(self, file: Path, *, run_id: str, attempt: int) -> str:
         """Store a file; return its key. It is complete under the key or not there at all.

@@ -1,6 +1,6 @@
 """Connections and transactions, alike on SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -74,3 +74,13 @@ def database_now(connection: Connection) -> datetime:
         return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
     now: datetime = connection.execute(sa.text("select clock_timestamp()")).scalar_one()
     return now.astimezone(UTC)
+
+
+def clock_skew(connection: Connection, clock: Callable[[], float]) -> float:
+    """Return by how many seconds ``clock``, of Unix time, is ahead of the database's.
+
+    Half of the time that asking takes may be wrong.
+    """
+    before = clock()
+    database = database_now(connection).timestamp()
+    return (before + clock()) / 2 - database

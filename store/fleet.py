@@ -1,6 +1,7 @@
 """Workers and their slots: what they offer, what occupies it, what is given to nobody and why."""
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from domain.errors import NotFound
-from store.rows import SlotRow, SlotSpec, SlotView, WorkerRow
+from store.rows import SlotRow, SlotSpec, SlotView, Vitals, WorkerRow
 from store.tables import leases, slots, workers
 
 WORKER_SILENT = timedelta(seconds=60)
@@ -91,13 +92,15 @@ def worker_alive(
     busy_slots: Collection[int],
     now: datetime,
     foreign: Mapping[int, str] | None = None,
+    vitals: Vitals | None = None,
 ) -> None:
     """Say that a worker lives, and on which slots a process of its is left.
 
     Slots whose lease was lost become free here and nowhere else. foreign: what other programs do on
-    GPUs, by ordinal; None if that was not looked at.
+    GPUs, by ordinal; vitals: what it sees of its host; None if that was not looked at.
     """
-    connection.execute(workers.update().where(workers.c.name == name).values(seen_at=now))
+    told = asdict(vitals) if vitals else {}
+    connection.execute(workers.update().where(workers.c.name == name).values(seen_at=now, **told))
     mine = slots.c.worker == name
     connection.execute(
         slots.update()

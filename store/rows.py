@@ -108,6 +108,11 @@ class Claim:
     """By rank; all on one host, all of one kind."""
     expires_at: datetime
 
+    @property
+    def name(self) -> str:
+        """What its processes and its work folder are known by: ``<run>-<attempt>``."""
+        return f"{self.run.id}-{self.attempt}"
+
 
 @dataclass(frozen=True)
 class Heartbeat:
@@ -182,6 +187,19 @@ class WorkerRow:
     cores: int
     draining: bool
     slots: tuple[SlotView, ...]
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """What a worker sees of its host."""
+
+    clock_skew: float
+    """Seconds its clock is ahead of the database's."""
+    disk_free: int
+    disk_total: int
+    """Bytes of the disk it works on."""
+    orphans: int
+    """Processes of ended attempts that it could not kill."""
 
 
 @dataclass(frozen=True)

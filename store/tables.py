@@ -6,6 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+REVISION = "0004"
+"""The migration that leaves the schema as it is here."""
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -216,6 +219,12 @@ workers = sa.Table(
     sa.Column("cores", sa.Integer, nullable=False, server_default="0"),
     # It finishes what it has and is given nothing more.
     sa.Column("draining", sa.Boolean, nullable=False, server_default=sa.false()),
+    # What it last saw of its host, NULL where it did not look: seconds its clock is ahead of the
+    # database's, bytes of the disk it works on, processes of ended attempts it could not kill.
+    sa.Column("clock_skew", sa.Float(53)),
+    sa.Column("disk_free", sa.BigInteger),
+    sa.Column("disk_total", sa.BigInteger),
+    sa.Column("orphans", sa.Integer),
 )
 
 slots = sa.Table(

@@ -3,9 +3,11 @@
 import contextlib
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
+from collections.abc import Iterable
 
 import psutil
 from sqlalchemy.exc import DBAPIError
@@ -13,12 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from domain.errors import InvalidTransition
 from store import fleet, queue
 from store.blobs import Blobs
-from store.engine import database_now, make_engine, writing
-from store.rows import Claim
-from worker import gpus
+from store.engine import clock_skew, database_now, make_engine, reading, writing
+from store.rows import Claim, Vitals
+from worker import gpus, orphans
 from worker.database import is_outage
 from worker.process import ENTRY
-from worker.reaper import is_taken, reap, recover, sign_off
+from worker.reaper import is_taken, left_behind, reap, recover, sign_off
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 GPU_SECONDS = 10.0
 """How often to look who else uses the GPUs."""
+VITALS_SECONDS = 30.0
+"""How often to look at the host's clock, disk and processes."""
 
 
 class NameTaken(Exception):
@@ -57,7 +61,7 @@ class Foreman(threading.Thread):
         self._blobs = Blobs(settings.artifacts)
         self._stopping = threading.Event()
         self._supervisors: dict[int, Supervisor] = {}
-        self._has_gpus, self._look_at_gpus = False, 0.0
+        self._has_gpus, self._look_at_gpus, self._look_at_host = False, 0.0, 0.0
 
     def run(self) -> None:
         """Work until :meth:`stop`."""
@@ -137,6 +141,7 @@ class Foreman(threading.Thread):
     def _turn(self) -> None:
         busy = self._alive()
         foreign = self._foreign_use()
+        vitals = self._vitals(busy.values())
         with writing(self._engine) as connection:
             now = database_now(connection)
             fleet.worker_alive(
@@ -145,6 +150,7 @@ class Foreman(threading.Thread):
                 busy_slots=set(busy),
                 now=now,
                 foreign=foreign,
+                vitals=vitals,
             )
         reap(self._engine, self._settings)
         while not self._stopping.is_set() and (claim := self._claim()) is not None:
@@ -157,6 +163,19 @@ class Foreman(threading.Thread):
         self._look_at_gpus = time.monotonic() + GPU_SECONDS
         mine = psutil.Process()
         return gpus.foreign_use({mine.pid, *(p.pid for p in mine.children(recursive=True))})
+
+    def _vitals(self, supervisors: Iterable[Supervisor]) -> Vitals | None:
+        """Look now and then at the host, and end what was left behind; None in between."""
+        if time.monotonic() < self._look_at_host:
+            return None
+        self._look_at_host = time.monotonic() + VITALS_SECONDS
+        settings, supervised = self._settings, {one.claim.name for one in supervisors}
+        with reading(self._engine) as connection:
+            skew = clock_skew(connection, time.time)
+            left = left_behind(connection, settings, supervised=supervised)
+        disk = shutil.disk_usage(settings.state_folder)
+        orphaned = orphans.end(settings.work_folder, left) if left else 0
+        return Vitals(skew, disk.free, disk.total, orphaned)
 
     def _claim(self) -> Claim | None:
         with writing(self._engine) as connection:

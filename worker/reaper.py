@@ -3,7 +3,7 @@
 import logging
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import psutil
 from sqlalchemy import Connection, Engine
@@ -56,9 +56,18 @@ def recover(connection: Connection, settings: WorkerSettings) -> None:
         return
     now = database_now(connection)
     _tell(queue.recover(connection, worker=mine.name, now=now, max_attempts=settings.max_attempts))
-    work = settings.state_folder / "work"
-    left = {attempt for _, attempt in orphans.find(work)}
-    orphans.end(work, left & fleet.attempts_on(connection, mine.name, left))
+    orphans.end(settings.work_folder, left_behind(connection, settings, supervised=()))
+
+
+def left_behind(
+    connection: Connection, settings: WorkerSettings, *, supervised: Collection[str]
+) -> set[str]:
+    """Return the attempts of this worker, not ``supervised``, that left a process on this host.
+
+    Attempts are named ``<run>-<attempt>``.
+    """
+    found = {attempt for _, attempt in orphans.find(settings.work_folder)} - set(supervised)
+    return fleet.attempts_on(connection, settings.worker_name, found) if found else set()
 
 
 def sign_off(engine: Engine, settings: WorkerSettings) -> None:

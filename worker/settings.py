@@ -52,6 +52,11 @@ class WorkerSettings(StoreSettings):
         return (self.data or self.state_folder / "data").expanduser().resolve()
 
     @property
+    def work_folder(self) -> Path:
+        """Where every attempt has a folder."""
+        return self.state_folder / "work"
+
+    @property
     def lease(self) -> timedelta:
         """The lease as a duration."""
         return timedelta(seconds=self.lease_seconds)

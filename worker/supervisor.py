@@ -95,7 +95,7 @@ class Supervisor(threading.Thread):
         self._settings = settings
         self._entry = entry
         self._id, self._attempt = claim.run.id, claim.attempt
-        self._work = settings.state_folder / "work" / f"{self._id}-{self._attempt}"
+        self._work = settings.work_folder / claim.name
         self._recorder = Recorder(engine, blobs, self._id, self._attempt, self._work)
         self._child: Child | None = None
         self._spec: RunSpec | None = None

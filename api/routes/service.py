@@ -10,10 +10,13 @@ from fastapi import APIRouter, Query
 from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
 from starlette.responses import Response
 
+from api import exposition
 from api.auth import Reader
+from api.checkups import examine
 from api.lab import TheLab
 from api.models import (
     Catalog,
+    Checkup,
     Health,
     Items,
     LedgerEntry,
@@ -25,14 +28,18 @@ from api.models import (
 from api.problems import problem
 from api.routes import PREFIX
 from domain.catalog import DATASETS, MODELS
+from domain.checkup import worst
 from domain.recipes import PRESETS
 from domain.units import format_radius
+from store import checkup as checkups
 from store import fleet, ledger, positions
 from store.engine import database_now
 from store.rows import QueueView, User
 
 router = APIRouter(prefix=PREFIX, tags=["lab"])
 health = APIRouter(tags=["health"])
+metrics = APIRouter(tags=["lab"])
+"""Where Prometheus looks; it sends a token as every client does."""
 
 
 @router.get("/queue", response_model=QueueAnswer)
@@ -72,6 +79,13 @@ def get_ledger(
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
 
 
+@router.get("/doctor", response_model=Checkup)
+def get_checkup(lab: TheLab) -> object:
+    """Check the lab: database, broker, clocks, workers, slots, rows, leftovers, disks."""
+    found = examine(lab)
+    return {"level": worst(found), "findings": found}
+
+
 @router.get("/catalog")
 async def get_catalog() -> Catalog:
     """List the datasets, models and presets a spec may name."""
@@ -94,6 +108,14 @@ async def get_catalog() -> Catalog:
 async def get_me(user: Reader) -> User:
     """Say whose token this is."""
     return user
+
+
+@metrics.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def get_metrics(lab: TheLab) -> Response:
+    """Show the queue, the reaper and the hosts in Prometheus' text format."""
+    with lab.reading() as connection:
+        counts = checkups.counts(connection, database_now(connection))
+    return Response(exposition.written(counts), media_type=exposition.MEDIA_TYPE)
 
 
 @health.get("/healthz")

@@ -56,6 +56,20 @@ def workers(*, as_json: Json = False) -> None:
 
 
 @app.command()
+def doctor(*, as_json: Json = False) -> None:
+    """Check the lab, and say what to do; exit status 1 if something fails."""
+    with lab() as client:
+        found = client.doctor()
+    if as_json:
+        print_json(found)
+    else:
+        out = console()
+        out.print(tables.checkup(out, found))
+    if found.level == "fail":
+        raise typer.Exit(1)
+
+
+@app.command()
 def ledger(
     *,
     by: Annotated[By, typer.Option(help="What to sum over.")] = By.USER,

@@ -17,7 +17,7 @@ from store.tables import runs
 from tests.chaos.faults import FAULTS, Undo
 from tests.chaos.invariants import violations
 from tests.chaos.lab import LEASE, Lab
-from tests.chaos.watch import History, Watch, history
+from tests.chaos.watch import History, Watch, history, look
 
 BEHAVIOURS = ("steady", "steady", "deaf", "forks")
 MOST_SECONDS = 120.0
@@ -103,8 +103,7 @@ def sequence(
     ids = [submission.run_id() for submission in submissions]
     watch.calm.set()
     late = _await_ends(lab, ids, patience)
-    time.sleep(0.3)
-    samples = watch.stop()
+    samples = [*watch.stop(), look(lab, calm=True)]
     histories = tuple(history(lab, run_id) for run_id in ids)
     violated = violations(samples, histories)
     if late:

@@ -369,6 +369,20 @@ def test_visualise_draws_and_fetches_the_picture(ada, part, tmp_path, monkeypatc
 # The lab
 
 
+def test_the_doctor_says_what_is_wrong_what_to_do_and_exits_with_1_if_something_fails(ada, part):
+    ada.finish(ada.start())
+    said = part("doctor")
+    lines = {line.split()[0]: line for line in said.out.splitlines() if line and line[0] != " "}
+    assert (said.status, lines["reaper"].split()[1]) == (1, "fail")
+    assert "1 worker at work" in lines["workers"]
+    assert "every one does it" in said.out, "the advice stands below"
+    with writing(ada.engine) as c:
+        queue.reap(c, now=database_now(c), lease=LEASE, max_attempts=3)
+    assert part("doctor").status == 0
+    told = json.loads(part("doctor", "--json").out)
+    assert {"database", "broker", "workers", "disk"} <= {f["check"] for f in told["findings"]}
+
+
 @pytest.mark.usefixtures("ada", "finished")
 def test_the_lab_shows_its_queue_workers_and_presets(part):
     assert "CPU slots" in part("queue").out

@@ -1,6 +1,7 @@
 """What a killed worker leaves: processes its children forked, and its name."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,13 +10,13 @@ from contextlib import contextmanager
 import pytest
 
 from domain.run_state import RunState
-from store import fleet
+from store import checkup, fleet
 from store.engine import database_now, reading, writing
 from store.rows import SlotSpec
 from tests.waiting import until
 from tests.worker.lab import look
 from tests.worker.test_supervision import odd, odd_worker
-from worker import orphans
+from worker import foreman, orphans
 from worker.orphans import MARK
 
 
@@ -40,7 +41,7 @@ def test_only_what_is_left_of_these_attempts_is_ended(tmp_path):
     ):
         until(lambda: {name for _, name in orphans.find(work)} == {"run-1", "run-2"})
         orphans.end(work, {"run-1"})
-        assert mine.wait(timeout=10) < 0
+        mine.wait(timeout=10)
         assert others.poll() is None
         assert elsewhere.poll() is None
 
@@ -86,3 +87,35 @@ def test_a_name_of_another_host_is_free_when_it_was_signed_off_or_not_seen_for_a
     lease = 4 if pid else 300
     with odd_worker(sqlite_engine, tmp_path, lease_seconds=lease):
         until(lambda: pid_of_worker(sqlite_engine) == os.getpid(), seconds=30)
+
+
+def vitals(engine):
+    with reading(engine) as connection:
+        hosts = checkup.hosts(connection, database_now(connection))
+    return [host for host in hosts if host.disk is not None]
+
+
+def test_a_worker_tells_what_it_sees_of_its_host(sqlite_engine, tmp_path):
+    with odd_worker(sqlite_engine, tmp_path):
+        until(lambda: vitals(sqlite_engine))
+    (seen,) = vitals(sqlite_engine)
+    assert abs(seen.clock_skew) < 30
+    assert seen.disk.total == shutil.disk_usage(tmp_path).total
+    assert seen.orphans == 0
+
+
+def test_a_worker_ends_what_an_ended_attempt_left_and_nothing_else(
+    sqlite_engine, tmp_path, monkeypatch
+):
+    """A process that left its group is not killed with it, but found later by its mark."""
+    monkeypatch.setattr(foreman, "VITALS_SECONDS", 0.2)
+    with odd_worker(sqlite_engine, tmp_path):
+        run_id = odd(sqlite_engine, "obedient")
+        until(lambda: look(sqlite_engine, run_id).state is RunState.SUCCEEDED)
+        work = tmp_path.resolve() / "work"
+        with (
+            sleeper(**{MARK: str(work / f"{run_id}-1")}) as left,
+            sleeper(**{MARK: str(work / "nobodys-1")}) as unknown,
+        ):
+            left.wait(timeout=30)
+            assert unknown.poll() is None

@@ -1,0 +1,35 @@
+"""What workers see of their hosts: clock, disk, processes left behind.
+
+Revision: 0004, after 0003
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+COLUMNS: dict[str, sa.types.TypeEngine[Any]] = {
+    "clock_skew": sa.Float(53),
+    "disk_free": sa.BigInteger(),
+    "disk_total": sa.BigInteger(),
+    "orphans": sa.Integer(),
+}
+
+
+def upgrade() -> None:
+    """Go forward."""
+    with op.batch_alter_table("workers") as batch:
+        for name, kind in COLUMNS.items():
+            batch.add_column(sa.Column(name, kind, nullable=True))
+
+
+def downgrade() -> None:
+    """Go back."""
+    with op.batch_alter_table("workers") as batch:
+        for name in COLUMNS:
+            batch.drop_column(name)
