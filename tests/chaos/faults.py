@@ -42,11 +42,12 @@ def kill_worker(lab: Lab, rng: Random) -> Undo:
 def restart_worker(lab: Lab, rng: Random) -> Undo:
     """SIGTERM, as an operator restarts a worker."""
     name = rng.choice(WORKERS)
-    lab.workers[name].terminate()
+    process = lab.workers[name]  # by the undoing another may have its name
+    process.terminate()
 
     def undo() -> None:
-        lab.workers[name].send_signal(signal.SIGCONT)
-        lab.workers[name].wait(timeout=60)
+        process.send_signal(signal.SIGCONT)
+        process.wait(timeout=60)
         lab.start_worker(name)
 
     return undo
