@@ -186,13 +186,20 @@ class Lab:
         until(lambda: not postmaster.is_running(), seconds=20)
 
     def start_all(self) -> None:
-        """Start whatever is not running, and wait until it works."""
+        """Start whatever is not running, and wait until it works.
+
+        What ends at its start, because the disk was still full then, is started again: so does
+        whoever keeps the parts of a lab running.
+        """
         self.start_database()
         self.start_broker()
+        until(self._runs, seconds=60)
+
+    def _runs(self) -> bool:
         self.start_api()
         for worker in WORKERS:
             self.start_worker(worker)
-        until(self.is_ready, seconds=60)
+        return self.is_ready()
 
     def is_ready(self) -> bool:
         """Whether the API answers and every worker has registered."""
