@@ -311,6 +311,31 @@ def utilisation(lab: Lab) -> float:
     return bound / max(lab.finished.values())
 
 
+def lateness(lab: Lab) -> Mapping[str, float]:
+    """Return by how many seconds each job started later than an equal share alone had let it.
+
+    That share, as many GPUs as there are for each user, does its owner's jobs one after the other
+    in the order of submission. Whoever starves falls behind it further and further.
+    """
+    rate = HOSTS * GPUS / len(USERS)
+    free = dict.fromkeys(USERS, 0.0)
+    late = {}
+    for job in sorted(lab.jobs.values(), key=lambda job: job.submitted):
+        due = max(job.submitted, free[job.owner])
+        free[job.owner] = due + job.seconds * job.gpus / rate
+        late[job.run_id] = lab.started[job.run_id] - due
+    return late
+
+
+def latest(lab: Lab) -> Mapping[int, float]:
+    """Return the greatest lateness of jobs by their GPUs."""
+    late = lateness(lab)
+    return {
+        gpus: max(late[job.run_id] for job in lab.jobs.values() if job.gpus == gpus)
+        for gpus in SIZES
+    }
+
+
 def errors(lab: Lab) -> list[float]:
     """Return the relative errors of forecast waits, of runs that waited ten minutes or more."""
     found = []
@@ -362,6 +387,18 @@ def table(labs: Mapping[str, Lab]) -> str:
     return "\n".join(lines)
 
 
+def behind(labs: Mapping[str, Lab]) -> str:
+    """Return by how much jobs started later than an equal share had let them, as text."""
+    lines = [f"{'started behind an equal share':32s}{'p95':>10s}" + "".join(
+        f"{f'latest of {gpus}':>14s}" for gpus in SIZES
+    )]  # fmt: skip
+    for name, lab in labs.items():
+        by_size = "".join(f"{_hours(seconds):>14s}" for seconds in latest(lab).values())
+        slow = quantile(list(lateness(lab).values()), 0.95)
+        lines.append(f"{name:32s}{_hours(slow):>10s}{by_size}")
+    return "\n".join(lines)
+
+
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.2f} h"
 
@@ -375,7 +412,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     labs = simulate(chosen.jobs, chosen.seed)
     sys.stdout.write(
         f"{chosen.jobs:,} jobs of {len(USERS)} users who ask for as much each, "
-        f"{HOSTS} hosts of {GPUS} GPUs, load {LOAD}\n{table(labs)}\n"
+        f"{HOSTS} hosts of {GPUS} GPUs, load {LOAD}\n{table(labs)}\n\n{behind(labs)}\n\n"
     )
     off = errors(labs["the lab's"])
     sys.stdout.write(

@@ -34,6 +34,7 @@ class RunRow:
     expected_seconds: float | None
     preemptible: bool
     held: bool
+    reserved: bool
     """Paused by hand."""
     blockers: int
     """How many runs it still waits for."""

@@ -138,6 +138,8 @@ runs = sa.Table(
     sa.Column("preemptible", sa.Boolean, nullable=False),
     # Paused by hand: it is not started, and gives way if it runs.
     sa.Column("held", sa.Boolean, nullable=False),
+    # Slots are kept for it: it goes before all others of its priority until it starts.
+    sa.Column("reserved", sa.Boolean, nullable=False, server_default=sa.false()),
     # How many runs it waits for (see run_dependencies), and how often it was lost.
     sa.Column("blockers", sa.Integer, nullable=False),
     sa.Column("losses", sa.Integer, nullable=False),
@@ -244,6 +246,8 @@ slots = sa.Table(
     # Why it is given to nobody: runs of several users failed on it, or other programs hold it.
     sa.Column("quarantine", sa.String(500)),
     sa.Column("foreign_use", sa.String(200)),
+    # When an administrator last ended a quarantine: what was lost before counts no more.
+    sa.Column("released_at", UtcDateTime),
     sa.UniqueConstraint("worker", "kind", "ordinal"),
 )
 

@@ -1,6 +1,16 @@
 """A shorter week of the simulator: the planner is fair and wastes nothing."""
 
-from benchmarks.week import POLICIES, Lab, fairness, jobs, table, utilisation, waits
+from benchmarks.week import (
+    POLICIES,
+    Lab,
+    behind,
+    fairness,
+    jobs,
+    latest,
+    table,
+    utilisation,
+    waits,
+)
 
 
 def test_a_week_is_fair_and_nobody_starves():
@@ -16,4 +26,10 @@ def test_a_week_is_fair_and_nobody_starves():
     urgent = [run_id for run_id, job in lab.jobs.items() if job.priority > 0]
     assert max(lab.started[r] - lab.jobs[r].submitted for r in urgent) < 3600
     assert all(wait >= 0 for wait in waits(lab))
-    assert "the lab's" in table({"the lab's": lab, "first come, first served": fifo})
+    longest = max(job.seconds for job in week)
+    for gpus, late in latest(lab).items():
+        assert late < latest(fifo)[gpus]
+        assert late < 4 * longest, "nobody falls behind an equal share for good"
+    labs = {"the lab's": lab, "first come, first served": fifo}
+    assert "the lab's" in table(labs)
+    assert "the lab's" in behind(labs)
