@@ -34,8 +34,9 @@ class RunRow:
     expected_seconds: float | None
     preemptible: bool
     held: bool
-    reserved: bool
     """Paused by hand."""
+    reserved: bool
+    """Slots are kept for it: it goes before all others of its priority."""
     blockers: int
     """How many runs it still waits for."""
     losses: int
