@@ -91,25 +91,42 @@ def worker_alive(
     *,
     busy_slots: Collection[int],
     now: datetime,
+    pid: int | None = None,
     foreign: Mapping[int, str] | None = None,
     vitals: Vitals | None = None,
-) -> None:
+) -> bool:
     """Say that a worker lives, and on which slots a process of its is left.
 
     Slots whose lease was lost become free here and nowhere else. foreign: what other programs do on
     GPUs, by ordinal; vitals: what it sees of its host; None if that was not looked at.
+
+    pid: the process that says so; None: not compared. Returns False, having written nothing, when
+    another process has the name by now: it is the one that knows what is left on the slots.
     """
     told = asdict(vitals) if vitals else {}
-    connection.execute(workers.update().where(workers.c.name == name).values(seen_at=now, **told))
+    itself = workers.c.name == name
+    if pid is not None:
+        itself &= workers.c.pid == pid
+    changed = connection.execute(workers.update().where(itself).values(seen_at=now, **told))
+    if changed.rowcount != 1:
+        return False
+    _confirm(connection, name, busy_slots)
+    if foreign is not None:
+        _tell_foreign_use(connection, name, foreign)
+    return True
+
+
+def _confirm(connection: Connection, name: str, busy_slots: Collection[int]) -> None:
     mine = slots.c.worker == name
     connection.execute(
         slots.update()
         .where(mine, slots.c.unconfirmed, slots.c.id.not_in(busy_slots))
         .values(unconfirmed=False)
     )
-    if foreign is None:
-        return
-    gpus = sa.and_(mine, slots.c.kind == "gpu")
+
+
+def _tell_foreign_use(connection: Connection, name: str, foreign: Mapping[int, str]) -> None:
+    gpus = sa.and_(slots.c.worker == name, slots.c.kind == "gpu")
     connection.execute(
         slots.update()
         .where(gpus, slots.c.foreign_use.is_not(None), slots.c.ordinal.not_in(foreign))
@@ -128,10 +145,13 @@ def sign_off(connection: Connection, name: str, pid: int) -> None:
 
 
 def attempts_on(connection: Connection, worker: str, names: Collection[str]) -> set[str]:
-    """Return which of these attempts, named ``<run>-<attempt>``, were ever given to ``worker``."""
+    """Return which of these attempts, named ``<run>-<attempt>``, ``worker`` had and has no more.
+
+    One that holds a live lease is at work, whoever of that name supervises it.
+    """
     ids = {name.rpartition("-")[0] for name in names}
     query = sa.select(leases.c.run_id, leases.c.attempt).where(
-        leases.c.worker == worker, leases.c.run_id.in_(ids)
+        leases.c.worker == worker, leases.c.run_id.in_(ids), sa.not_(LIVE)
     )
     return {f"{row.run_id}-{row.attempt}" for row in connection.execute(query)} & set(names)
 
@@ -148,11 +168,14 @@ def drain(connection: Connection, name: str, *, draining: bool) -> None:
 def suspect(connection: Connection, slot_id: int) -> str | None:
     """Put a slot in quarantine if too many attempts of different users were lost on it in a row.
 
-    Returns the reason if it was.
+    Returns the reason if it was. What started before an administrator released it counts no more.
     """
+    released = slots.c.released_at
     last = connection.execute(
         sa.select(leases.c.outcome, leases.c.owner)
+        .join(slots, slots.c.id == leases.c.slot_id)
         .where(leases.c.slot_id == slot_id, leases.c.ended_at.is_not(None))
+        .where(released.is_(None) | (leases.c.started_at > released))
         .order_by(leases.c.id.desc())
         .limit(SUSPECT_AFTER)
     ).all()
@@ -168,12 +191,13 @@ def suspect(connection: Connection, slot_id: int) -> str | None:
     return reason
 
 
-def release(connection: Connection, worker: str, kind: str, ordinal: int) -> None:
-    """End a slot's quarantine. Raises NotFound."""
+def release(connection: Connection, worker: str, kind: str, ordinal: int, *, now: datetime) -> None:
+    """End a slot's quarantine; it is judged by what starts after ``now``. Raises NotFound."""
     mine = sa.and_(
         slots.c.worker == worker, slots.c.kind == kind, slots.c.ordinal == ordinal, slots.c.offered
     )
-    if connection.execute(slots.update().where(mine).values(quarantine=None)).rowcount != 1:
+    released = slots.update().where(mine).values(quarantine=None, released_at=now)
+    if connection.execute(released).rowcount != 1:
         raise NotFound("slot", f"{worker}/{kind}/{ordinal}")
 
 

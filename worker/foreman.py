@@ -7,7 +7,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 
 import psutil
 from sqlalchemy.exc import DBAPIError
@@ -71,6 +71,7 @@ class Foreman(threading.Thread):
                 turn()
                 turn = self._turn
             except NameTaken as error:
+                turn = self._begin
                 log.warning("%s", error)
             except InvalidTransition as error:
                 log.info("a run changed while it was claimed: %s", error)
@@ -115,7 +116,7 @@ class Foreman(threading.Thread):
         with writing(self._engine) as connection:
             if is_taken(connection, settings):
                 raise NameTaken(settings.worker_name)
-            recover(connection, settings)
+            recover(connection, settings, supervised=self._supervised())
             slots = fleet.register_worker(
                 connection,
                 name=settings.worker_name,
@@ -138,23 +139,50 @@ class Foreman(threading.Thread):
         }
         return dict(self._supervisors)
 
+    def _supervised(self) -> set[str]:
+        return {supervisor.claim.name for supervisor in self._alive().values()}
+
     def _turn(self) -> None:
-        busy = self._alive()
-        foreign = self._foreign_use()
-        vitals = self._vitals(busy.values())
+        """Say that this worker lives and reap before anything that a bad driver or disk holds up.
+
+        Raises NameTaken: then it claims nothing, and what it runs goes on under its leases.
+        """
+        busy = set(self._alive())
+        self._say_alive(busy)
+        self._reap()
+        foreign, vitals = self._foreign_use(), self._vitals()
+        if foreign is not None or vitals is not None:
+            self._say_alive(busy, foreign=foreign, vitals=vitals)
+        while not self._stopping.is_set() and self._start_next():
+            pass
+
+    def _say_alive(
+        self,
+        busy: Collection[int],
+        *,
+        foreign: Mapping[int, str] | None = None,
+        vitals: Vitals | None = None,
+    ) -> None:
+        name = self._settings.worker_name
         with writing(self._engine) as connection:
-            now = database_now(connection)
-            fleet.worker_alive(
+            mine = fleet.worker_alive(
                 connection,
-                self._settings.worker_name,
-                busy_slots=set(busy),
-                now=now,
+                name,
+                pid=os.getpid(),
+                busy_slots=busy,
+                now=database_now(connection),
                 foreign=foreign,
                 vitals=vitals,
             )
-        reap(self._engine, self._settings)
-        while not self._stopping.is_set() and (claim := self._claim()) is not None:
-            self._supervise(claim)
+        if not mine:
+            raise NameTaken(name)
+
+    def _reap(self) -> None:
+        """End what others lost; whatever hinders that does not hinder this worker's own runs."""
+        try:
+            reap(self._engine, self._settings)
+        except Exception as error:  # noqa: BLE001 - any worker may do it, at any turn
+            self._tell(error)
 
     def _foreign_use(self) -> dict[int, str] | None:
         """Look now and then who else uses the GPUs; None in between."""
@@ -164,18 +192,25 @@ class Foreman(threading.Thread):
         mine = psutil.Process()
         return gpus.foreign_use({mine.pid, *(p.pid for p in mine.children(recursive=True))})
 
-    def _vitals(self, supervisors: Iterable[Supervisor]) -> Vitals | None:
+    def _vitals(self) -> Vitals | None:
         """Look now and then at the host, and end what was left behind; None in between."""
         if time.monotonic() < self._look_at_host:
             return None
         self._look_at_host = time.monotonic() + VITALS_SECONDS
-        settings, supervised = self._settings, {one.claim.name for one in supervisors}
+        settings, supervised = self._settings, self._supervised()
         with reading(self._engine) as connection:
             skew = clock_skew(connection, time.time)
             left = left_behind(connection, settings, supervised=supervised)
         disk = shutil.disk_usage(settings.state_folder)
         orphaned = orphans.end(settings.work_folder, left) if left else 0
         return Vitals(skew, disk.free, disk.total, orphaned)
+
+    def _start_next(self) -> bool:
+        """Claim a run and supervise it; return whether there was one."""
+        claim = self._claim()
+        if claim is not None:
+            self._supervise(claim)
+        return claim is not None
 
     def _claim(self) -> Claim | None:
         with writing(self._engine) as connection:

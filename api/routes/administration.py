@@ -88,7 +88,7 @@ def release_slot(
 ) -> None:
     """End a slot's quarantine."""
     with lab.writing() as connection:
-        fleet.release(connection, name, kind, ordinal)
+        fleet.release(connection, name, kind, ordinal, now=database_now(connection))
     lab.doorbell.ring()
 
 

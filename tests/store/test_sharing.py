@@ -274,10 +274,10 @@ class TestSlotsThatAreGivenToNobody:
             assert claimed(connection, now=after(400)) is None
             ((slot,),) = [worker.slots for worker in fleet.all_workers(connection)]
             assert slot.quarantine == "the last 3 attempts were lost here, of ada and bob"
-            fleet.release(connection, "w1", "cpu", 0)
+            fleet.release(connection, "w1", "cpu", 0, now=after(400))
             assert claimed(connection, now=after(401)) is not None
             with pytest.raises(NotFound):
-                fleet.release(connection, "w1", "gpu", 0)
+                fleet.release(connection, "w1", "gpu", 0, now=after(401))
 
     def test_losses_of_one_user_blame_their_runs(self, engine):
         with writing(engine) as connection:
