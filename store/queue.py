@@ -4,13 +4,15 @@ Who is next is decided in :mod:`domain.schedule`; here a plan is carried out.
 """
 
 import math
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
-from domain.errors import Fenced, InvalidTransition
+from domain.errors import Fenced, InvalidTransition, LabError
 from domain.run_state import RunState
 from domain.schedule import Start, plan
 from store import fleet
@@ -22,6 +24,8 @@ from store.tables import leases, runs, service_beats, slots
 
 CLAIM_LOCK = 0x50415254  # "PART": one advisory lock serialises claims on PostgreSQL
 Ending = Literal["lost", "handed-back", "gave-way"]
+Listener = Callable[[str, int, Exception], None]
+"""Hears of an attempt of a run that could not be given back, and why."""
 MAX_BACKOFF = timedelta(seconds=60)
 
 
@@ -35,11 +39,13 @@ def claim(connection: Connection, *, worker: str, now: datetime, lease: timedelt
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))
     decided = plan(snapshot(connection, now, worker=worker), worker=worker)
+    start = next((start for start in decided.starts if start.worker == worker), None)
     if decided.yields:
+        # Runs before leases, as all transactions take them; of runs, all at once.
+        gate.take(connection, [*decided.yields, *([start.run_id] if start else [])])
         connection.execute(
             leases.update().where(LIVE, leases.c.run_id.in_(decided.yields)).values(yielding=True)
         )
-    start = next((start for start in decided.starts if start.worker == worker), None)
     return None if start is None else _claim(connection, start, now, lease)
 
 
@@ -92,7 +98,7 @@ def renew(
     connection: Connection, run_id: str, attempt: int, *, now: datetime, lease: timedelta
 ) -> Heartbeat:
     """Prolong a lease. Raises Fenced when it is no longer held."""
-    gate.fence(connection, run_id, attempt)  # runs before leases, as all transactions lock them
+    gate.fence(connection, run_id, attempt)  # runs before leases, as all transactions take them
     expires_at = now + lease
     held = sa.and_(leases.c.run_id == run_id, leases.c.attempt == attempt, LIVE)
     changed = connection.execute(leases.update().where(held).values(expires_at=expires_at))
@@ -115,24 +121,31 @@ def renew(
 # -- what is lost -----------------------------------------------------------------------------
 
 
+def _unheard(_run_id: str, _attempt: int, _error: Exception) -> None:
+    """Leave it to the checks, which name every lease that stays overdue."""
+
+
 def reap(
-    connection: Connection, *, now: datetime, lease: timedelta, max_attempts: int
+    connection: Connection,
+    *,
+    now: datetime,
+    lease: timedelta,
+    max_attempts: int,
+    failed: Listener = _unheard,
 ) -> list[Reaped]:
     """End leases that ran out; their runs go back to the queue, or fail at the cap of losses.
 
     After the database was away (nobody reaped for half a lease) nothing expires until one whole
     lease of service has passed: owners could not have renewed.
+
+    failed: hears of each lease that could not be ended. It undoes none of the others; the next
+    call tries it again.
     """
     if now - _service_since(connection, now, gap=lease / 2) < lease:
         return []
-    expired = sa.and_(LIVE, leases.c.rank == 0, leases.c.expires_at < now)
-    query = sa.select(leases).where(expired).order_by(leases.c.id)
-    if connection.dialect.name == "postgresql":
-        query = query.with_for_update(skip_locked=True)
-    return [
-        _reap_one(connection, row, now=now, max_attempts=max_attempts)
-        for row in connection.execute(query).all()
-    ]
+    return _reap_all(
+        connection, leases.c.expires_at < now, now=now, max_attempts=max_attempts, failed=failed
+    )
 
 
 def _service_since(connection: Connection, now: datetime, *, gap: timedelta) -> datetime:
@@ -147,32 +160,78 @@ def _service_since(connection: Connection, now: datetime, *, gap: timedelta) -> 
     return since
 
 
+def _reap_all(
+    connection: Connection,
+    which: sa.ColumnElement[bool],
+    *,
+    now: datetime,
+    max_attempts: int,
+    failed: Listener,
+) -> list[Reaped]:
+    """Give back what live leases hold, each for itself, in the order that users are charged in."""
+    held = sa.and_(LIVE, leases.c.rank == 0, which)
+    query = sa.select(leases).where(held).order_by(leases.c.owner, leases.c.id)
+    found = []
+    for row in connection.execute(query).all():
+        still = sa.select(leases.c.id).where(held, leases.c.id == row.id)
+        try:
+            reaped = _reap_one(connection, row, still, now=now, max_attempts=max_attempts)
+        except (LabError, SQLAlchemyError) as error:
+            if connection.invalidated:
+                raise
+            failed(row.run_id, row.attempt, error)
+        else:
+            found += reaped
+    return found
+
+
 def _reap_one(
-    connection: Connection, lease: sa.Row[Any], *, now: datetime, max_attempts: int
-) -> Reaped:
-    held = sa.and_(leases.c.run_id == lease.run_id, leases.c.attempt == lease.attempt)
-    bound = sa.select(leases.c.slot_id).where(held)
-    connection.execute(slots.update().where(slots.c.id.in_(bound)).values(unconfirmed=True))
-    outcome = _give_back(
-        connection,
-        lease.run_id,
-        lease.attempt,
-        now=now,
-        reason=f"lease of {lease.worker} lost",
-        max_attempts=max_attempts,
-    )
-    return Reaped(lease.run_id, lease.attempt, outcome)
+    connection: Connection,
+    lease: sa.Row[Any],
+    still: sa.Select[int],
+    *,
+    now: datetime,
+    max_attempts: int,
+) -> list[Reaped]:
+    """Give back what a lease holds, or nothing if it is in use or, by now, not lost any more.
+
+    Runs that others hold are not waited for: this transaction has charged users already, whom
+    others take after their runs.
+    """
+    with connection.begin_nested() as kept:
+        if not gate.take_free(connection, lease.run_id) or connection.scalar(still) is None:
+            kept.rollback()
+            return []
+        mine = sa.and_(leases.c.run_id == lease.run_id, leases.c.attempt == lease.attempt)
+        bound = sa.select(leases.c.slot_id).where(mine)
+        connection.execute(slots.update().where(slots.c.id.in_(bound)).values(unconfirmed=True))
+        outcome = _give_back(
+            connection,
+            lease.run_id,
+            lease.attempt,
+            now=now,
+            reason=f"lease of {lease.worker} lost",
+            max_attempts=max_attempts,
+        )
+    return [Reaped(lease.run_id, lease.attempt, outcome)]
 
 
 def recover(
-    connection: Connection, *, worker: str, now: datetime, max_attempts: int
+    connection: Connection,
+    *,
+    worker: str,
+    now: datetime,
+    max_attempts: int,
+    failed: Listener = _unheard,
 ) -> list[Reaped]:
-    """Give back at once what an earlier process of ``worker`` held; the caller knows it is dead."""
-    held = sa.and_(LIVE, leases.c.rank == 0, leases.c.worker == worker)
-    return [
-        _reap_one(connection, row, now=now, max_attempts=max_attempts)
-        for row in connection.execute(sa.select(leases).where(held).order_by(leases.c.id)).all()
-    ]
+    """Give back at once what an earlier process of ``worker`` held; the caller knows it is dead.
+
+    failed: hears of each lease that could not be ended; it is left to :func:`reap`.
+    """
+    mine = leases.c.worker == worker
+    held = connection.scalars(sa.select(leases.c.run_id).where(LIVE, mine)).all()
+    gate.take_line(connection, held)  # waits, while it holds nothing else, for who is at them
+    return _reap_all(connection, mine, now=now, max_attempts=max_attempts, failed=failed)
 
 
 def requeue(
@@ -227,9 +286,13 @@ def _give_back(
 
 
 def _call_ending(connection: Connection, run_id: str, attempt: int, ending: Ending) -> list[int]:
-    """Keep how an attempt ended, apart from the state its run went to; return its slots."""
+    """Keep how an attempt ended, apart from the state its run went to; return its slots.
+
+    What was cancelled stays so, whatever else befell it: nothing of it goes on.
+    """
     held = sa.and_(leases.c.run_id == run_id, leases.c.attempt == attempt)
-    connection.execute(leases.update().where(held).values(outcome=ending))
+    cancelled = leases.c.outcome == RunState.CANCELLED
+    connection.execute(leases.update().where(held, ~cancelled).values(outcome=ending))
     return list(connection.scalars(sa.select(leases.c.slot_id).where(held)))
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -40,6 +41,7 @@ from store.tables import (
 )
 
 Spec = TrainSpec | EvaluateSpec | VisualiseSpec
+CAME_TO_NOTHING = (RunState.FAILED, RunState.CANCELLED)
 MAX_PAGE = 200
 REMEMBERED = 8
 """Over about how many runs the average duration of a family moves."""
@@ -74,7 +76,7 @@ def submit(
         earlier = _earlier(connection, owner, *idempotency)
         if earlier is not None:
             return Submission(get(connection, earlier), created=False)
-    # Runs before users, the order in which an attempt's end takes them too.
+    # Runs before users, as `transition` takes them.
     waits_for = _unfinished(connection, spec.after)
     _stay_within_quota(connection, owner)
     _ensure_experiment(connection, spec.experiment, owner, now)
@@ -109,20 +111,16 @@ def _stay_within_quota(connection: Connection, owner: str) -> None:
         )
 
 
-def _unfinished(connection: Connection, after: Sequence[str]) -> list[str]:
+def _unfinished(connection: Connection, after: Collection[str]) -> list[str]:
     """Return which runs are still to succeed. Raises SpecInvalid when one never will."""
-    waits_for = []
-    for i, after_id in sorted(enumerate(after), key=lambda named: named[1]):
-        try:
-            row = locked(connection, after_id)
-        except NotFound as error:
-            raise SpecInvalid([FieldError(f"/after/{i}", str(error))]) from None
-        if row.state in (RunState.FAILED, RunState.CANCELLED):
-            told = f"Run {after_id} is {row.state}; nothing can follow it."
+    named = take(connection, after) if after else {}
+    for i, after_id in enumerate(after):
+        if after_id not in named:
+            raise SpecInvalid([FieldError(f"/after/{i}", str(NotFound("run", after_id)))])
+        if (state := named[after_id].state) in CAME_TO_NOTHING:
+            told = f"Run {after_id} is {state}; nothing can follow it."
             raise SpecInvalid([FieldError(f"/after/{i}", told)])
-        if row.state is not RunState.SUCCEEDED:
-            waits_for.append(after_id)
-    return sorted(set(waits_for))
+    return sorted(i for i, row in named.items() if row.state is not RunState.SUCCEEDED)
 
 
 def _needs_id(connection: Connection, wanted: Needs) -> int:
@@ -272,6 +270,9 @@ def transition(
     states ends the lease and charges the time to the owner; ending lets runs that follow it go, or
     fails them with it.
 
+    Rows are taken in one order, which keeps transactions from waiting for each other in a circle:
+    runs by id, then leases, then users.
+
     attempt: the attempt that asks, for owners of a lease. columns: further columns, such as
     ``failure`` (failure_class, code, message, traceback).
 
@@ -282,51 +283,159 @@ def transition(
         raise Fenced(run_id, attempt)
     if not may_move(row.state, to):
         raise InvalidTransition(run_id, row.state, to)
+    after = _moved(connection, row, to, now=now, reason=reason, actor=actor, columns=columns)
+    if to is RunState.SUCCEEDED:
+        _free_followers(connection, run_id)
+    elif to.is_terminal:
+        _fail_followers(connection, after, now)
+    if row.state.holds_lease and not to.holds_lease:
+        _end_attempt(connection, row, to, now)
+    return after
+
+
+def _moved(
+    connection: Connection,
+    row: RunRow,
+    to: RunState,
+    *,
+    now: datetime,
+    reason: str,
+    actor: str,
+    columns: Mapping[str, Any] | None,
+) -> RunRow:
+    """Write a run's next state and its event; return it as it is then."""
     values: dict[str, Any] = {**(columns or {}), "state": to, "version": row.version + 1}
     if to.is_terminal:
         values["finished_at"] = now
     changed = connection.execute(
-        runs.update().where(runs.c.id == run_id, runs.c.version == row.version).values(values)
+        runs.update().where(runs.c.id == row.id, runs.c.version == row.version).values(values)
     )
     if changed.rowcount != 1:
-        raise InvalidTransition(run_id, row.state, to)
-    if row.state.holds_lease and not to.holds_lease:
-        _end_lease(connection, run_id, row.attempt, now, outcome=to)
-    if to is RunState.SUCCEEDED:
-        _remember_duration(connection, row)
-    after = get(connection, run_id)
-    note(connection, run_id, row.state, to, after.attempt, now=now, reason=reason, actor=actor)
-    if to.is_terminal:
-        _tell_followers(connection, run_id, to, now)
+        raise InvalidTransition(row.id, row.state, to)
+    after = get(connection, row.id)
+    note(connection, row.id, row.state, to, after.attempt, now=now, reason=reason, actor=actor)
     return after
 
 
-def _tell_followers(connection: Connection, run_id: str, state: RunState, now: datetime) -> None:
-    """Let the runs that wait for this one go, or fail them with it."""
-    waits = run_dependencies.c.after_id == run_id
-    followers = connection.scalars(
-        sa.select(run_dependencies.c.run_id).where(waits).order_by(run_dependencies.c.run_id)
-    ).all()
-    if not followers:
+# -- those that follow ------------------------------------------------------------------------
+
+
+def _free_followers(connection: Connection, run_id: str) -> None:
+    """Let the runs that wait for this one wait for one run less."""
+    if not take(connection, _followers(run_id)):
         return
-    if state is RunState.SUCCEEDED:
-        connection.execute(
-            runs.update().where(runs.c.id.in_(followers)).values(blockers=runs.c.blockers - 1)
-        )
-        connection.execute(run_dependencies.delete().where(waits))
-        return
-    told = f"run {run_id}, which it was to follow, is {state}"
-    failure = {"failure_class": "dependency", "code": "dependency-failed", "message": told}
-    for follower in followers:
-        if locked(connection, follower).state is RunState.QUEUED:
-            transition(
+    connection.execute(
+        runs.update().where(runs.c.id.in_(_followers(run_id))).values(blockers=runs.c.blockers - 1)
+    )
+    connection.execute(run_dependencies.delete().where(run_dependencies.c.after_id == run_id))
+
+
+def _fail_followers(connection: Connection, run: RunRow, now: datetime) -> None:
+    """Fail all that wait for a run that came to nothing, down the line, however long it is."""
+    line = take_line(connection, [run.id])
+    waiting = {i: row for i, row in line.items() if row.state is RunState.QUEUED}
+    ended = deque([run])
+    while ended:
+        before = ended.popleft()
+        told = f"run {before.id}, which it was to follow, is {before.state}"
+        failure = {"failure_class": "dependency", "code": "dependency-failed", "message": told}
+        followers = connection.scalars(_followers(before.id)).all()
+        ended += [
+            _moved(
                 connection,
-                follower,
-                to=RunState.FAILED,
+                waiting.pop(follower),
+                RunState.FAILED,
                 now=now,
                 reason=told,
+                actor="lab",
                 columns={"failure": failure},
             )
+            for follower in followers
+            if follower in waiting
+        ]
+
+
+def _followers(run_id: str) -> sa.Select[str]:
+    waits = run_dependencies.c.after_id == run_id
+    return sa.select(run_dependencies.c.run_id).where(waits).order_by(run_dependencies.c.run_id)
+
+
+def _line(run_ids: Collection[str]) -> sa.Select[str]:
+    """Name runs and all that wait for them, directly or for one another."""
+    line = sa.select(runs.c.id).where(runs.c.id.in_(run_ids)).cte("line", recursive=True)
+    waits = run_dependencies.join(line, run_dependencies.c.after_id == line.c.id)
+    next_in_line = (
+        sa.select(runs.c.id)
+        .select_from(waits.join(runs, runs.c.id == run_dependencies.c.run_id))
+        .where(runs.c.state == RunState.QUEUED)
+    )
+    return sa.select(line.union(next_in_line).c.id)
+
+
+# -- whose rows are taken ---------------------------------------------------------------------
+
+
+def locked(connection: Connection, run_id: str) -> RunRow:
+    """Take a run's row for this transaction. Raises NotFound."""
+    row = take(connection, [run_id]).get(run_id)
+    if row is None:
+        raise NotFound("run", run_id)
+    return row
+
+
+def take(connection: Connection, which: Collection[str] | sa.Select[str]) -> dict[str, RunRow]:
+    """Take the rows of several runs for this transaction, by id as everybody does.
+
+    Returns those that there are, as they are once they are taken.
+    """
+    query = sa.select(runs).where(runs.c.id.in_(which)).order_by(runs.c.id).with_for_update()
+    return {row.id: run_row(row) for row in connection.execute(query)}
+
+
+def take_line(connection: Connection, run_ids: Collection[str]) -> dict[str, RunRow]:
+    """Take runs and all that wait for them, for a transaction that may fail them all.
+
+    Nobody comes to follow a run that is taken; who did so before it was is taken with them.
+    """
+    known = 0
+    while len(taken := take(connection, _line(run_ids))) > known:
+        known = len(taken)
+    return taken
+
+
+def take_free(connection: Connection, run_id: str) -> bool:
+    """Take a run and all that wait for it; False, without waiting, if others hold one of them."""
+    free = sa.select(runs.c.id).where(runs.c.id.in_(_line([run_id])))
+    taken = set(connection.scalars(free.with_for_update(skip_locked=True)))
+    return taken == set(connection.scalars(_line([run_id])))
+
+
+# -- what an attempt leaves -------------------------------------------------------------------
+
+
+def _end_attempt(connection: Connection, run: RunRow, to: RunState, now: datetime) -> None:
+    """End an attempt's leases and charge its owner for each slot."""
+    mine = sa.and_(
+        leases.c.run_id == run.id, leases.c.attempt == run.attempt, leases.c.ended_at.is_(None)
+    )
+    held = connection.execute(sa.select(leases.c.owner, leases.c.started_at).where(mine)).all()
+    connection.execute(leases.update().where(mine).values(ended_at=now, outcome=to))
+    if to is RunState.SUCCEEDED:
+        _remember_duration(connection, run)
+    lease = held[0]
+    seconds = max(LEAST_CHARGE, (now - lease.started_at).total_seconds()) * len(held)
+    _charge(connection, lease.owner, seconds, now)
+
+
+def _charge(connection: Connection, owner: str, seconds: float, now: datetime) -> None:
+    """Add to what an owner has used; attempts of one owner that end at once take turns."""
+    mine = users.c.name == owner
+    query = sa.select(users.c.usage_seconds, users.c.usage_at).where(mine)
+    # NO KEY UPDATE: rows that refer to the user, such as new runs, need not wait.
+    user = connection.execute(query.with_for_update(key_share=True)).one()
+    usage = decayed(user.usage_seconds, user.usage_at, now) + seconds
+    values = {"usage_seconds": usage, "usage_at": max(now, user.usage_at)}
+    connection.execute(users.update().where(mine).values(values))
 
 
 def _remember_duration(connection: Connection, run: RunRow) -> None:
@@ -345,38 +454,6 @@ def _remember_duration(connection: Connection, run: RunRow) -> None:
     weight = 1 / min(before.runs + 1, REMEMBERED)
     seconds = before.seconds + weight * (took - before.seconds)
     connection.execute(families.update().where(same).values(seconds=seconds, runs=before.runs + 1))
-
-
-def locked(connection: Connection, run_id: str) -> RunRow:
-    """Take a run's row for this transaction. Raises NotFound."""
-    row = connection.execute(
-        sa.select(runs).where(runs.c.id == run_id).with_for_update()
-    ).one_or_none()
-    if row is None:
-        raise NotFound("run", run_id)
-    return run_row(row)
-
-
-def _end_lease(
-    connection: Connection, run_id: str, attempt: int, now: datetime, *, outcome: str
-) -> None:
-    """End an attempt's leases and charge its owner for each slot."""
-    mine = sa.and_(
-        leases.c.run_id == run_id, leases.c.attempt == attempt, leases.c.ended_at.is_(None)
-    )
-    held = connection.execute(sa.select(leases.c.owner, leases.c.started_at).where(mine)).all()
-    connection.execute(leases.update().where(mine).values(ended_at=now, outcome=outcome))
-    lease = held[0]
-    user = connection.execute(
-        sa.select(users.c.usage_seconds, users.c.usage_at).where(users.c.name == lease.owner)
-    ).one()
-    seconds = max(LEAST_CHARGE, (now - lease.started_at).total_seconds()) * len(held)
-    usage = decayed(user.usage_seconds, user.usage_at, now) + seconds
-    connection.execute(
-        users.update()
-        .where(users.c.name == lease.owner)
-        .values(usage_seconds=usage, usage_at=max(now, user.usage_at))
-    )
 
 
 def note(

@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import Fenced, NotFound
+from domain.errors import Fenced, InvalidTransition, NotFound
 from domain.run_state import RunState
 from domain.schedule import decayed
 from store import fleet, positions, queue, runs, snapshots
 from store.engine import reading, writing
 from store.rows import SlotSpec
+from store.tables import runs as run_rows
 from tests.store.databases import LEASE, NOW, after
 from tests.store.making import MAX_ATTEMPTS, claimed, host, lease_of, queued, running
 
@@ -221,3 +222,41 @@ def test_the_queue_in_numbers(engine):
         view = positions.queue(connection)
     assert (view.queued, view.running, view.cancelling) == (1, 1, 0)
     assert (view.cpu_slots, view.cpu_busy, view.gpu_slots, view.gpu_busy) == (2, 1, 2, 0)
+
+
+def test_a_line_of_any_length_fails_with_its_first(engine):
+    with writing(engine) as connection:
+        before = first = running(connection).run.id
+        for i in range(600):
+            before = queued(connection, after=[before], now=after(i / 100)).id
+        (lost,) = queue.recover(connection, worker="w1", now=after(9), max_attempts=1)
+        last = runs.get(connection, before)
+    assert (lost.run_id, lost.outcome) == (first, RunState.FAILED)
+    assert last.state is RunState.FAILED
+    assert last.failure["code"] == "dependency-failed"
+
+
+def test_a_lease_that_cannot_be_ended_keeps_no_other_from_it(engine):
+    """Its run is over, by a hand in the database: it cannot go back to the queue."""
+    heard = []
+    with writing(engine) as connection:
+        host(connection, cpu=2)
+        broken, lost = queued(connection, now=after(-1)), queued(connection, owner="bob")
+        assert claimed(connection) is not None
+        assert claimed(connection) is not None
+        serve(connection, 0, 40)
+        mine = run_rows.c.id == broken.id
+        connection.execute(run_rows.update().where(mine).values(state=RunState.SUCCEEDED))
+        for seconds in (60, 80):
+            found = queue.reap(
+                connection,
+                now=after(seconds + 1),
+                lease=LEASE,
+                max_attempts=MAX_ATTEMPTS,
+                failed=lambda *told: heard.append(told),
+            )
+            assert [item.run_id for item in found] == ([lost.id] if seconds == 60 else [])
+        (worker,) = fleet.all_workers(connection)
+    assert [told[:2] for told in heard] == [(broken.id, 1)] * 2
+    assert all(isinstance(told[2], InvalidTransition) for told in heard)
+    assert [slot.unconfirmed for slot in worker.slots] == [False, True], "nothing of it is kept"
