@@ -23,9 +23,10 @@ class LedgerRow:
     """`cpu` or `gpu`."""
     attempts: int
     useful: float
-    """Slot-seconds whose work is kept."""
+    """Slot-seconds whose work is kept, or still may be."""
     wasted: float
-    """Of failed and cancelled attempts, and of lost ones after their last checkpoint."""
+    """Of failed and cancelled attempts, and of those that a later one goes on from, after their
+    last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ class _Attempt:
 
     @property
     def useful(self) -> float:
-        """What is kept: nothing of a failed or cancelled attempt, all of one that was not lost."""
-        if self.outcome in ("failed", "cancelled"):
-            return 0.0
-        if self.outcome != "lost":
+        """What is kept: all if it succeeded or still runs, nothing if it failed or was cancelled.
+
+        Of one that was lost, gave way or was handed back, what its last checkpoint holds: it was
+        to take one, which says nothing of whether it could.
+        """
+        if self.outcome in ("succeeded", None):
             return self.seconds
-        if self.kept_at is None:
+        if self.outcome in ("failed", "cancelled") or self.kept_at is None:
             return 0.0
         kept = (min(self.kept_at, self.ended_at) - self.started_at).total_seconds()
         return max(0.0, kept) * self.slots

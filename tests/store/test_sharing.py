@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from domain.errors import InvalidTransition, NotFound, QuotaExceeded, SpecInvalid
 from domain.run_state import RunState
@@ -11,6 +12,7 @@ from store import fleet, ledger, queue, runs, snapshots, users
 from store.artifacts import discard_superseded, register
 from store.engine import reading, writing
 from store.rows import NewArtifact, SlotSpec
+from store.tables import leases
 from tests.store.databases import LEASE, NOW, after
 from tests.store.making import MAX_ATTEMPTS, claimed, host, live_leases, queued, running
 
@@ -339,3 +341,32 @@ class TestLedger:
         assert [(row.name, row.attempts) for row in recent] == [("2026-W01", 1)]
         table = list(ledger.as_csv(by_user, "user"))
         assert table[1] == ("ada", "gpu", 2, 220.0, 80.0)
+
+    @pytest.mark.parametrize("ending", ["handed-back", "gave-way"])
+    def test_of_what_ends_as_planned_only_what_was_kept_is_useful(self, engine, ending):
+        with writing(engine) as connection:
+            run_id = running(connection).run.id
+            queue.hand_back(connection, run_id, 1, now=after(100), reason="", ending=ending)
+            claimed(connection, now=after(100))
+            kept = NewArtifact("n", "checkpoint", "x/y", "0" * 64, 1, "k", role="last", step=3)
+            register(connection, run_id, 2, kept, now=after(160))
+            queue.hand_back(connection, run_id, 2, now=after(170), reason="", ending=ending)
+            claimed(connection, now=after(200))
+            rows = ledger.ledger(connection, by="attempt", now=after(230))
+        figures = [(row.useful, row.wasted) for row in rows]
+        assert figures == [(0.0, 100.0), (60.0, 10.0), (30.0, 0.0)], "the last one still runs"
+
+    @pytest.mark.parametrize("how", ["lost", "gave-way"])
+    def test_what_is_cancelled_is_wasted_however_its_attempt_ends(self, engine, how):
+        with writing(engine) as connection:
+            run_id = running(connection).run.id
+            kept = NewArtifact("n", "checkpoint", "x/y", "0" * 64, 1, "k", role="last", step=3)
+            register(connection, run_id, 1, kept, now=after(60))
+            runs.request_cancel(connection, run_id, now=after(70), actor="ada")
+            if how == "lost":
+                queue.requeue(connection, run_id, 1, now=after(80), reason="", max_attempts=9)
+            else:
+                queue.hand_back(connection, run_id, 1, now=after(80), reason="", ending="gave-way")
+            (row,) = ledger.ledger(connection, by="attempt", now=after(230))
+            outcome = connection.scalar(sa.select(leases.c.outcome))
+        assert (outcome, row.useful, row.wasted) == ("cancelled", 0.0, 80.0)
