@@ -289,7 +289,7 @@ def transition(
     elif to.is_terminal:
         _fail_followers(connection, after, now)
     if row.state.holds_lease and not to.holds_lease:
-        _end_attempt(connection, row, to, now)
+        _end_lease(connection, row, now, outcome=to)
     return after
 
 
@@ -413,14 +413,14 @@ def take_free(connection: Connection, run_id: str) -> bool:
 # -- what an attempt leaves -------------------------------------------------------------------
 
 
-def _end_attempt(connection: Connection, run: RunRow, to: RunState, now: datetime) -> None:
+def _end_lease(connection: Connection, run: RunRow, now: datetime, *, outcome: RunState) -> None:
     """End an attempt's leases and charge its owner for each slot."""
     mine = sa.and_(
         leases.c.run_id == run.id, leases.c.attempt == run.attempt, leases.c.ended_at.is_(None)
     )
     held = connection.execute(sa.select(leases.c.owner, leases.c.started_at).where(mine)).all()
-    connection.execute(leases.update().where(mine).values(ended_at=now, outcome=to))
-    if to is RunState.SUCCEEDED:
+    connection.execute(leases.update().where(mine).values(ended_at=now, outcome=outcome))
+    if outcome is RunState.SUCCEEDED:
         _remember_duration(connection, run)
     lease = held[0]
     seconds = max(LEAST_CHARGE, (now - lease.started_at).total_seconds()) * len(held)
@@ -499,13 +499,54 @@ def request_cancel(connection: Connection, run_id: str, *, now: datetime, actor:
 def retry(connection: Connection, run_id: str, *, now: datetime, owner: str) -> RunRow:
     """Queue a new run with the spec of a finished one; the old one stays as it is.
 
-    Raises NotFound, and InvalidTransition when the run has not ended.
+    Where it was to follow runs that came to nothing, it follows their retries.
+
+    Raises NotFound, InvalidTransition when the run has not ended, and SpecInvalid when one that it
+    follows is to be retried first.
     """
     row = get(connection, run_id)
     if not row.state.is_terminal:
         raise InvalidTransition(run_id, row.state, RunState.QUEUED)
-    spec = RUN_SPEC.validate_python(row.spec)
+    followed = row.spec.get("after", ())
+    instead = {old: _stand_in(connection, old, i) for i, old in enumerate(followed)}
+    spec = RUN_SPEC.validate_python(_following(row.spec, instead))
+    # The new row refers to the old one: taken here, before `submit` takes the user.
+    take(connection, {run_id, *spec.after})
     return submit(connection, spec=spec, owner=owner, now=now, retry_of=run_id).run
+
+
+def _stand_in(connection: Connection, run_id: str, index: int) -> str:
+    """Return the run itself or, if it came to nothing, the newest retry of it that may succeed.
+
+    index: where it stands in `after`. Raises SpecInvalid when there is no such retry.
+    """
+    line = sa.select(runs.c.id).where(runs.c.id == run_id).cte("line", recursive=True)
+    again = line.union(sa.select(runs.c.id).join(line, runs.c.retry_of == line.c.id))
+    query = sa.select(runs.c.id, runs.c.state).join(again, again.c.id == runs.c.id)
+    found = connection.execute(query.order_by(runs.c.id.desc())).all()
+    alive = [row.id for row in found if row.state not in CAME_TO_NOTHING]
+    if run_id in alive:
+        return run_id
+    if not alive:
+        newest = found[0]
+        told = f"Run {newest.id} is {newest.state}: retry run {newest.id} first, then this one."
+        raise SpecInvalid([FieldError(f"/after/{index}", told)])
+    return str(alive[0])
+
+
+def _following(spec: Mapping[str, Any], instead: Mapping[str, str]) -> dict[str, Any]:
+    """Return a spec that follows other runs, and starts from their weights where it names them."""
+
+    def renamed(part: Any) -> Any:  # noqa: ANN401 - JSON
+        if isinstance(part, list):
+            return [renamed(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        source = {"run": instead[part["run"]]} if part.get("run") in instead else {}
+        return {name: renamed(value) for name, value in part.items()} | source
+
+    after = list(dict.fromkeys(instead.values()))
+    return {name: renamed(value) for name, value in spec.items()} | {"after": after}
 
 
 def fence(connection: Connection, run_id: str, attempt: int) -> None:

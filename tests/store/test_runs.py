@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from domain.errors import Fenced, IdempotencyMismatch, InvalidTransition, NotFound
+from domain.errors import (
+    Fenced,
+    IdempotencyMismatch,
+    InvalidTransition,
+    NotFound,
+    SpecInvalid,
+)
 from domain.run_state import RunState
 from store import artifacts, evaluations, history, logs, metrics, queue, runs
 from store.engine import reading, writing
@@ -143,6 +149,57 @@ def test_a_retry_is_a_new_run_with_the_same_spec(engine):
         again = runs.retry(connection, run.id, now=after(1), owner="bob")
     assert again.id != run.id
     assert (again.retry_of, again.owner, again.spec) == (run.id, "bob", run.spec)
+
+
+def test_a_retry_follows_the_retries_of_those_that_it_followed(engine):
+    """Each is the newest that may still succeed; what succeeded is followed as it is."""
+    with writing(engine) as connection:
+        host(connection)
+        done = running(connection).run.id
+        runs.transition(connection, done, to=RunState.SUCCEEDED, now=NOW, reason="", attempt=1)
+        first = running(connection, now=after(-9)).run.id
+        follower = queued(connection, after=[first, done])
+        runs.transition(connection, first, to=RunState.FAILED, now=NOW, reason="", attempt=1)
+        second = runs.retry(connection, first, now=after(1), owner="ada").id
+        runs.request_cancel(connection, second, now=after(2), actor="ada")
+        third = runs.retry(connection, second, now=after(3), owner="ada").id
+        fourth = runs.retry(connection, first, now=after(4), owner="ada").id
+        runs.request_cancel(connection, fourth, now=after(5), actor="ada")
+        again = runs.retry(connection, follower.id, now=after(6), owner="ada")
+    assert again.spec["after"] == [third, done]
+    assert (again.state, again.blockers, again.retry_of) == (RunState.QUEUED, 1, follower.id)
+    assert again.spec_sha256 == runs.spec_sha256(again.spec)
+
+
+def test_a_retry_starts_from_the_weights_of_the_run_that_it_follows_now():
+    """Its own source and those of its attacks; what is no source keeps its text."""
+    old, new = "0" * 18, "1" * 18
+    spec = {
+        "after": [old],
+        "name": old,
+        "source": {"run": old, "weights": "best", "checkpoint": None},
+        "evaluation": {"attacks": [{"source": {"run": "2" * 18}}, {"source": {"run": old}}]},
+    }
+    assert runs._following(spec, {old: new}) == {
+        "after": [new],
+        "name": old,
+        "source": {"run": new, "weights": "best", "checkpoint": None},
+        "evaluation": {"attacks": [{"source": {"run": "2" * 18}}, {"source": {"run": new}}]},
+    }
+
+
+def test_what_followed_a_failure_is_retried_after_it(engine):
+    with writing(engine) as connection:
+        first = running(connection).run.id
+        follower = queued(connection, after=[first])
+        runs.transition(connection, first, to=RunState.FAILED, now=NOW, reason="", attempt=1)
+        with pytest.raises(SpecInvalid, match=f"retry run {first} first") as caught:
+            runs.retry(connection, follower.id, now=after(1), owner="ada")
+        second = runs.retry(connection, first, now=after(2), owner="ada").id
+        runs.request_cancel(connection, second, now=after(3), actor="ada")
+        with pytest.raises(SpecInvalid, match=f"retry run {second} first"):
+            runs.retry(connection, follower.id, now=after(4), owner="ada")
+    assert caught.value.errors[0].pointer == "/after/0"
 
 
 def test_every_write_of_a_run_is_fenced(engine):
