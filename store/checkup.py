@@ -1,7 +1,7 @@
 """What the database holds that bears on the lab's health, and on its metrics."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -46,7 +46,7 @@ class Counts:
     overdue: int
     """Live leases that have run out."""
     oldest_wait: Mapping[str, float]
-    """Seconds that the oldest runnable run of each queue waits."""
+    """Seconds that a runnable run of each queue waits at most, since it last came to wait."""
     reaper: datetime | None
     """When leases were last looked through."""
     hosts: Sequence[Host]
@@ -78,9 +78,10 @@ def rows(connection: Connection, now: datetime) -> Rows:
         return connection.scalars(sa.select(runs.c.id).where(*conditions).order_by(runs.c.id)).all()
 
     late = now - timedelta(seconds=OVERDUE_SECONDS)
+    seen = hosts(connection, now)
     return Rows(
-        hosts=hosts(connection, now),
-        shut=_shut(connection),
+        hosts=seen,
+        shut=_shut(connection, {host.name for host in seen if host.has_left}),
         reaper_silent=_seconds(_reaper(connection), now),
         overdue=which(
             sa.exists().where(leases.c.run_id == runs.c.id, LIVE, leases.c.expires_at < late)
@@ -115,12 +116,6 @@ def hosts(connection: Connection, now: datetime) -> tuple[Host, ...]:
 def counts(connection: Connection, now: datetime) -> Counts:
     """Return what a time series is kept of."""
     overdue = sa.select(sa.func.count()).where(LIVE, leases.c.rank == 0, leases.c.expires_at < now)
-    oldest = connection.execute(
-        sa.select(needs.c.queue, sa.func.min(runs.c.submitted_at).label("since"))
-        .join(runs, runs.c.needs_id == needs.c.id)
-        .where(snapshots.is_ready(now))
-        .group_by(needs.c.queue)
-    )
     seen = hosts(connection, now)
     return Counts(
         runs={state.value: 0 for state in RunState} | _by(connection, runs.c.state),
@@ -128,10 +123,32 @@ def counts(connection: Connection, now: datetime) -> Counts:
         workers=Counter(_liveness(host) for host in seen if not host.has_left),
         ended=_by(connection, leases.c.outcome, leases.c.rank == 0, leases.c.ended_at.is_not(None)),
         overdue=connection.scalar(overdue) or 0,
-        oldest_wait={row.queue: (now - row.since).total_seconds() for row in oldest},
+        oldest_wait=_oldest_wait(connection, now),
         reaper=_reaper(connection),
         hosts=seen,
     )
+
+
+def _oldest_wait(connection: Connection, now: datetime) -> Mapping[str, float]:
+    """Return how long the oldest runnable run of each queue waits.
+
+    Not since it was submitted: what ran for days and gave way, or was paused, waits since then.
+    """
+    queued = (
+        sa.select(sa.func.max(run_events.c.at))
+        .where(run_events.c.run_id == runs.c.id, run_events.c.target == RunState.QUEUED)
+        .correlate(runs)
+        .scalar_subquery()
+    )
+    begun = sa.func.coalesce(queued, runs.c.submitted_at)
+    since = sa.case((begun > runs.c.not_before, begun), else_=runs.c.not_before)
+    oldest = connection.execute(
+        sa.select(needs.c.queue, sa.func.min(since, type_=runs.c.not_before.type).label("since"))
+        .join(runs, runs.c.needs_id == needs.c.id)
+        .where(snapshots.is_ready(now))
+        .group_by(needs.c.queue)
+    )
+    return {row.queue: (now - row.since).total_seconds() for row in oldest}
 
 
 def _liveness(host: Host) -> str:
@@ -167,9 +184,11 @@ def _use(row: Any, now: datetime) -> str:  # noqa: ANN401 - a row of the query a
     return next((name for name, holds in cases if holds), "free")
 
 
-def _shut(connection: Connection) -> tuple[Shut, ...]:
+def _shut(connection: Connection, left: Collection[str]) -> tuple[Shut, ...]:
+    """Return the slots that are given to nobody, but for those of hosts that have left."""
     held = sa.exists().where(leases.c.slot_id == slots.c.id, LIVE)
-    query = sa.select(slots, held.label("held")).where(slots.c.offered).order_by(slots.c.id)
+    mine = sa.and_(slots.c.offered, slots.c.worker.not_in(left))
+    query = sa.select(slots, held.label("held")).where(mine).order_by(slots.c.id)
     found = []
     for row in connection.execute(query):
         name = f"{row.kind}:{row.ordinal}"

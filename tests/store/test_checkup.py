@@ -158,9 +158,38 @@ def test_what_a_time_series_is_kept_of(engine):
     assert found.slots == {("cpu", "busy"): 1, ("cpu", "free"): 2, ("gpu", "free"): 1}
     assert found.ended == {"succeeded": 1, "lost": 1}
     assert (found.overdue, later.overdue) == (0, 1)
-    assert found.oldest_wait == {"cpu": 110.0}
+    assert found.oldest_wait == {"cpu": 48.0}, "since its backoff ended"
     assert (found.workers, later.workers) == ({"at-work": 1}, {"silent": 1})
     assert found.reaper == NOW
+
+
+def test_a_run_waits_since_it_last_came_to_wait(engine):
+    """Not since it was submitted: it ran, or was paused, in between."""
+    day = 86400.0
+    with writing(engine) as connection:
+        run_id = running(connection).run.id
+        assert checkup.counts(connection, after(day)).oldest_wait == {}
+        queue.hand_back(connection, run_id, 1, now=after(day), reason="", ending="gave-way")
+        assert checkup.counts(connection, after(day + 7)).oldest_wait == {"cpu": 7.0}
+        queue.hold(connection, run_id, held=True, now=after(day + 8), actor="ada")
+        queue.hold(connection, run_id, held=False, now=after(2 * day), actor="ada")
+        assert checkup.counts(connection, after(2 * day + 3)).oldest_wait == {"cpu": 3.0}
+        queued(connection, now=after(2 * day - 5))
+        assert checkup.counts(connection, after(2 * day + 3)).oldest_wait == {"cpu": 8.0}
+
+
+def test_slots_of_hosts_that_have_left_are_nobodys_concern(engine):
+    with writing(engine) as connection:
+        for name in ("ended", "drained", "here"):
+            offered = [SlotSpec("gpu", 0, "GPU")]
+            fleet.register_worker(connection, name=name, host="h", pid=7, offered=offered, now=NOW)
+            foreign = {0: "python of eve"}
+            fleet.worker_alive(connection, name, busy_slots=(), now=NOW, foreign=foreign)
+        fleet.sign_off(connection, "ended", 7)
+        fleet.drain(connection, "drained", draining=True)
+        soon, later = (checkup.rows(connection, after(seconds)).shut for seconds in (1, 600))
+    assert [shut.worker for shut in soon] == ["drained", "here"]
+    assert [shut.worker for shut in later] == ["here"]
 
 
 def test_a_clock_is_compared_with_the_databases(engine):
