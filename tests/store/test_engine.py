@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,11 +12,11 @@ from alembic import command
 from domain.run_state import RunState
 from migrations.__main__ import configuration, main
 from store import runs
-from store.engine import database_now, make_engine, reading, writing
+from store.engine import NETWORK, database_now, make_engine, reading, writing
 from store.queue import claim
 from store.tables import UtcDateTime, users
 from store.users import create_user
-from tests.store.databases import LEASE, NOW, after, fresh_engine
+from tests.store.databases import LEASE, NOW, after, fresh_engine, fresh_url
 from tests.store.making import live_leases
 
 
@@ -142,3 +143,52 @@ def test_who_freezes_inside_a_transaction_stops_nobody(monkeypatch):
             claim(connection, worker="alive", now=NOW, lease=LEASE)
         with pytest.raises(sa.exc.DBAPIError, match="idle-in-transaction"):
             frozen.execute(sa.select(users.c.name))
+
+
+def settings_of(connection, *names: str) -> list[str]:
+    return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in names]
+
+
+def test_a_network_that_swallows_packets_is_noticed_in_time():
+    """A renewal that hangs for a quarter of an hour loses a lease that could have been kept."""
+    with fresh_engine("postgresql") as engine, reading(engine) as connection:
+        told = connection.connection.driver_connection.info.get_parameters()
+    wanted = {name: str(value) for name, value in NETWORK.items()}
+    assert wanted.items() <= told.items()
+    assert wanted["tcp_user_timeout"] == "10000"
+
+
+def test_what_the_url_says_of_the_network_comes_first():
+    with fresh_url("postgresql") as url:
+        own = sa.make_url(url).update_query_dict({"connect_timeout": "77"})
+        engine = make_engine(own.render_as_string(hide_password=False))
+        with reading(engine) as connection:
+            told = connection.connection.driver_connection.info.get_parameters()
+        engine.dispose()
+    assert (told["connect_timeout"], told["keepalives_idle"]) == ("77", "10")
+
+
+def test_a_statement_that_never_ends_is_cut_off_unless_it_migrates(monkeypatch):
+    monkeypatch.setattr("store.engine.STATEMENT_SECONDS", 0.2)
+    with fresh_engine("postgresql") as engine:
+        for opened in (reading, writing):
+            with opened(engine) as connection, pytest.raises(sa.exc.OperationalError):
+                connection.exec_driver_sql("select pg_sleep(30)")
+        with engine.connect().execution_options(writes=True) as connection, connection.begin():
+            connection.exec_driver_sql("select pg_sleep(0.4)")
+        with reading(engine) as connection:
+            assert settings_of(connection, "statement_timeout") == ["200ms"], "of this one alone"
+
+
+def test_migrations_wait_for_each_other_longer_than_a_statement_may_take(monkeypatch):
+    monkeypatch.setattr("store.engine.STATEMENT_SECONDS", 0.2)
+    with fresh_url("postgresql") as url:
+        engine = make_engine(url)
+        with ThreadPoolExecutor(1) as threads, engine.connect() as other, other.begin():
+            other.execute(sa.select(sa.func.pg_advisory_xact_lock(0x4D494752)))
+            upgrade = threads.submit(command.upgrade, configuration(url), "head")
+            with pytest.raises(TimeoutError):
+                upgrade.result(timeout=0.6)
+            other.rollback()
+            upgrade.result(timeout=30)
+        engine.dispose()
