@@ -132,7 +132,8 @@ def counts(connection: Connection, now: datetime) -> Counts:
 def _oldest_wait(connection: Connection, now: datetime) -> Mapping[str, float]:
     """Return how long the oldest runnable run of each queue waits.
 
-    Not since it was submitted: what ran for days and gave way, or was paused, waits since then.
+    Not since it was submitted: what ran for days, was paused, or followed a run that did, waits
+    since then.
     """
     queued = (
         sa.select(sa.func.max(run_events.c.at))

@@ -285,7 +285,7 @@ def transition(
         raise InvalidTransition(run_id, row.state, to)
     after = _moved(connection, row, to, now=now, reason=reason, actor=actor, columns=columns)
     if to is RunState.SUCCEEDED:
-        _free_followers(connection, run_id)
+        _free_followers(connection, run_id, now)
     elif to.is_terminal:
         _fail_followers(connection, after, now)
     if row.state.holds_lease and not to.holds_lease:
@@ -320,14 +320,19 @@ def _moved(
 # -- those that follow ------------------------------------------------------------------------
 
 
-def _free_followers(connection: Connection, run_id: str) -> None:
+def _free_followers(connection: Connection, run_id: str, now: datetime) -> None:
     """Let the runs that wait for this one wait for one run less."""
-    if not take(connection, _followers(run_id)):
+    taken = take(connection, _followers(run_id))
+    if not taken:
         return
     connection.execute(
         runs.update().where(runs.c.id.in_(_followers(run_id))).values(blockers=runs.c.blockers - 1)
     )
     connection.execute(run_dependencies.delete().where(run_dependencies.c.after_id == run_id))
+    told = f"run {run_id}, the last that it was to follow, has succeeded"
+    for row in taken.values():
+        if row.state is RunState.QUEUED and row.blockers == 1:
+            note(connection, row.id, row.state, row.state, 0, now=now, reason=told, actor="lab")
 
 
 def _fail_followers(connection: Connection, run: RunRow, now: datetime) -> None:

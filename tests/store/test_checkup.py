@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from domain.checkup import CANCELLING_SECONDS, OVERDUE_SECONDS, Disk
 from domain.run_state import RunState
-from store import checkup, fleet, queue, runs
+from store import checkup, fleet, history, queue, runs
 from store.engine import clock_skew, database_now, reading, writing
 from store.rows import SlotSpec, Vitals
 from store.tables import leases
@@ -164,7 +164,7 @@ def test_what_a_time_series_is_kept_of(engine):
 
 
 def test_a_run_waits_since_it_last_came_to_wait(engine):
-    """Not since it was submitted: it ran, or was paused, in between."""
+    """Not since it was submitted: it ran, was paused or followed another in between."""
     day = 86400.0
     with writing(engine) as connection:
         run_id = running(connection).run.id
@@ -176,6 +176,22 @@ def test_a_run_waits_since_it_last_came_to_wait(engine):
         assert checkup.counts(connection, after(2 * day + 3)).oldest_wait == {"cpu": 3.0}
         queued(connection, now=after(2 * day - 5))
         assert checkup.counts(connection, after(2 * day + 3)).oldest_wait == {"cpu": 8.0}
+
+
+def test_a_run_that_follows_waits_since_the_last_of_them_succeeded(engine):
+    with writing(engine) as connection:
+        host(connection, cpu=2)
+        first, second = queued(connection), queued(connection)
+        later = queued(connection, after=[first.id, second.id])
+        assert claimed(connection) is not None
+        assert claimed(connection) is not None
+        for seconds, run in ((100, first), (200, second)):
+            runs.transition(
+                connection, run.id, to=RunState.SUCCEEDED, now=after(seconds), reason="", attempt=1
+            )
+        assert checkup.counts(connection, after(209)).oldest_wait == {"cpu": 9.0}
+        told = [event.reason for event in history.events(connection, later.id)]
+    assert told[1:] == [f"run {second.id}, the last that it was to follow, has succeeded"]
 
 
 def test_slots_of_hosts_that_have_left_are_nobodys_concern(engine):
