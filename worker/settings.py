@@ -1,5 +1,6 @@
 """Settings of a worker."""
 
+import logging
 import os
 import socket
 from datetime import timedelta
@@ -10,6 +11,8 @@ from pydantic import Field
 from store.rows import SlotSpec
 from store.settings import StoreSettings
 from worker import gpus
+
+log = logging.getLogger(__name__)
 
 
 class WorkerSettings(StoreSettings):
@@ -68,7 +71,7 @@ class WorkerSettings(StoreSettings):
 
     def slots(self) -> list[SlotSpec]:
         """Return the slots this host offers."""
-        seen = gpus.devices()
+        seen = self._seen()
         wanted = len(seen) if self.gpu_slots is None else self.gpu_slots
         seen += [gpus.Gpu(f"GPU {i}", 0, "") for i in range(len(seen), wanted)]
         return [
@@ -78,3 +81,13 @@ class WorkerSettings(StoreSettings):
             ),
             *(SlotSpec("cpu", i, "CPU", 0, self.cpu_queue) for i in range(self.cpu_slots)),
         ]
+
+    def _seen(self) -> list[gpus.Gpu]:
+        seen = gpus.devices()
+        if seen is None and self.gpu_slots is None:
+            log.warning(
+                "no GPU is offered, as %s did not answer: start this worker again when it does, "
+                "or say how many there are with PARTLAB_GPU_SLOTS",
+                gpus.TOOL,
+            )
+        return seen or []

@@ -1,8 +1,10 @@
 import os
+import subprocess
 
 import pytest
 from pydantic import ValidationError
 
+from tests.waiting import until
 from worker import gpus
 from worker.settings import WorkerSettings
 
@@ -39,12 +41,36 @@ def test_the_drivers_tool_says_which_gpus_there_are():
     assert [s.kind for s in WorkerSettings(cpu_slots=0, gpu_slots=3).slots()] == ["gpu"] * 3
 
 
-def test_what_other_programs_compute_on_is_told_by_ordinal(tool):
+@pytest.mark.usefixtures("tool")
+def test_what_other_programs_compute_on_is_told_by_ordinal():
     assert gpus.foreign_use({41}) == {1: "process 42, train"}
     assert gpus.foreign_use({41, 42}) == {}
-    tool.write_text("#!/bin/sh\nexit 9\n")
-    assert gpus.devices() == []
-    assert gpus.foreign_use(set()) == {}
+
+
+@pytest.mark.parametrize(
+    "script", ["#!/bin/sh\nexit 9\n", "#!/bin/sh\nexec sleep 60\n", "#!/no/such/shell\n"]
+)
+def test_a_tool_that_fails_or_hangs_says_nothing(tool, script, monkeypatch, caplog):
+    monkeypatch.setattr(gpus, "TOOL_SECONDS", 0.5)
+    tool.write_text(script)
+    assert gpus.devices() is None
+    assert gpus.foreign_use(set()) is None, "nobody looked: no GPU is free for that"
+    assert "nvidia-smi" in caplog.text
+    assert [s.kind for s in WorkerSettings(cpu_slots=1).slots()] == ["cpu"]
+    assert [s.kind for s in WorkerSettings(cpu_slots=0, gpu_slots=3).slots()] == ["gpu"] * 3
+
+
+def test_no_second_tool_is_started_while_one_hangs_that_cannot_be_killed(tool, monkeypatch):
+    """As one does that waits in the kernel for a driver that does not answer."""
+    monkeypatch.setattr(gpus, "TOOL_SECONDS", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda _: None)
+    started = tool.with_name("started")
+    tool.write_text(f"#!/bin/sh\necho x >> {started}\nexec sleep 3\n")
+    assert gpus.devices() is None
+    assert gpus.devices() is None
+    assert started.read_text() == "x\n"
+    tool.write_text(TOOL)
+    until(lambda: gpus.devices() is not None, seconds=20)
 
 
 def test_no_driver_means_no_gpu(tmp_path, monkeypatch):
