@@ -8,6 +8,7 @@ _MEANINGS = {
     EXIT_ORPHANED: "saw its supervisor end",
     EXIT_EXPIRED: "was not renewed in time",
     EXIT_MATE_LOST: "lost one of its ranks",
+    EXIT_OUT_OF_MEMORY: "ran out of memory",
 }
 
 

@@ -26,6 +26,15 @@ def out_of_memory(error: BaseException) -> Failed:
     )
 
 
+def rank_out_of_memory() -> Failed:
+    """Name the want of memory of a rank, of which only its exit status told."""
+    return Failed(
+        failure_class="out-of-memory",
+        code="out-of-memory",
+        message="A device of the run's ranks has too little memory. Halve training.batch_size.",
+    )
+
+
 def peak() -> int:
     """Return the most bytes this process had in use: of its GPU if it computes on one."""
     torch = sys.modules.get("torch")

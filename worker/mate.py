@@ -9,6 +9,7 @@ from pathlib import Path
 
 from domain.presets import RUN_SPEC
 from worker.exits import EXIT_FAILED, EXIT_OUT_OF_MEMORY
+from worker.failures import unexpected
 from worker.leash import die_with_parent
 
 
@@ -45,7 +46,8 @@ def main(arguments: list[str]) -> int:
         return EXIT_OUT_OF_MEMORY
     except Exception as error:  # noqa: BLE001 - the edge: rank 0 meets an error too, and tells it
         sys.stderr.write(f"rank {ranks.rank}: {type(error).__name__}: {error}\n")
-        return EXIT_FAILED
+        no_memory = unexpected(error).failure_class == "out-of-memory"
+        return EXIT_OUT_OF_MEMORY if no_memory else EXIT_FAILED
     return 0
 
 

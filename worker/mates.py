@@ -46,11 +46,17 @@ class Mates:
             threading.Thread(target=self._watch, args=[rank, process], daemon=True).start()
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes]) -> None:
+        """End this process with its rank.
+
+        Of a rank that had an error rank 0 mostly hears by one of its own, and has time to tell it;
+        but with NCCL it may wait in a collective for ever.
+        """
         status = process.wait()
-        if status < 0 and not self._ending.is_set():
-            sys.stderr.write(f"rank {rank}: {describe_exit(status)}\n")
-            sys.stderr.flush()
-            os._exit(EXIT_MATE_LOST)
+        if status == 0 or self._ending.wait(0 if status < 0 else 2 * PATIENCE):
+            return
+        sys.stderr.write(f"rank {rank}: {describe_exit(status)}\n")
+        sys.stderr.flush()
+        os._exit(EXIT_OUT_OF_MEMORY if status == EXIT_OUT_OF_MEMORY else EXIT_MATE_LOST)
 
     def want_memory(self) -> bool:
         """Whether another rank ran out of memory, which then is why rank 0 failed.
