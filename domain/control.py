@@ -8,10 +8,14 @@ from domain.base import Model
 
 
 class Renew(Model):
-    """The lease was renewed: the child may live so many seconds from the moment it reads this."""
+    """The lease was renewed: the child may live until then, however late it reads this.
+
+    deadline: on CLOCK_MONOTONIC, `time.monotonic()`. On Linux and macOS it is one clock for all
+    processes of a host, so that a child that was frozen cannot take an old line for a fresh one.
+    """
 
     type: Literal["renew"] = "renew"
-    seconds: float
+    deadline: float
 
 
 class TakeCheckpoint(Model):

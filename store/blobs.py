@@ -17,6 +17,13 @@ from domain.errors import CheckpointInvalid, DiskFull, NotFound
 BLOCK = 1 << 20
 
 
+class BlobMissing(NotFound):
+    """What is registered is not in the artifact store: it is away, or has lost it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("blob", key)
+
+
 class Blobs:
     """A store of immutable files under one root."""
 
@@ -68,16 +75,16 @@ class Blobs:
         return key
 
     def open(self, key: str, *, start: int = 0) -> BinaryIO:
-        """Open a blob for reading from byte ``start``. Raises NotFound."""
+        """Open a blob for reading from byte ``start``. Raises BlobMissing."""
         try:
             stream = cast("BinaryIO", self._fs.open(self._path(key), "rb"))
         except FileNotFoundError:
-            raise NotFound("blob", key) from None
+            raise BlobMissing(key) from None
         stream.seek(start)
         return stream
 
     def fetch(self, key: str, target: Path, *, sha256: str) -> None:
-        """Copy a blob to ``target``. Raises NotFound, CheckpointInvalid if its hash differs."""
+        """Copy a blob to ``target``. Raises BlobMissing, CheckpointInvalid if its hash differs."""
         digest = hashlib.sha256()
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(target.name + ".part")

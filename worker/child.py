@@ -44,6 +44,7 @@ class Options:
     events: int
     control: int
     lease: float
+    """Until when this process may live unless it is renewed: a deadline as in ``Renew``."""
     ranks: int
 
     def for_mates(self) -> list[str]:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from store.engine import writing
 
@@ -32,20 +33,30 @@ def persist(
         try:
             with writing(engine) as connection:
                 return work(connection)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             if not is_outage(error):
                 raise
             if wait == FIRST_WAIT:
-                log.warning("the database is away: %s", type(error.orig).__name__)
+                log.warning("the database is away: %s", cause(error))
             if pause.wait(wait):
                 raise Gone from error
             wait = min(2 * wait, LONGEST_WAIT)
 
 
-def is_outage(error: DBAPIError) -> bool:
-    """Whether an error says the database cannot be reached or is busy, not that SQL is wrong."""
+def is_outage(error: Exception) -> bool:
+    """Whether an error says the database cannot be reached or is busy, not that SQL is wrong.
+
+    A pool that has no connection to give is busy as well.
+    """
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, PoolTimeout)
     return bool(error.connection_invalidated) or type(error).__name__ in {
         "OperationalError",
         "InterfaceError",
         "InternalError",
     }
+
+
+def cause(error: Exception) -> str:
+    """Name the kind of an error: the driver's own where there is one."""
+    return type(error.orig if isinstance(error, DBAPIError) else error).__name__

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 
 import psutil
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.errors import InvalidTransition
 from store import fleet, queue
@@ -18,7 +18,7 @@ from store.blobs import Blobs
 from store.engine import clock_skew, database_now, make_engine, reading, writing
 from store.rows import Claim, Vitals
 from worker import gpus, orphans
-from worker.database import is_outage
+from worker.database import cause, is_outage
 from worker.process import ENTRY
 from worker.reaper import is_taken, left_behind, reap, recover, sign_off
 from worker.settings import WorkerSettings
@@ -57,7 +57,9 @@ class Foreman(threading.Thread):
         self._settings = settings
         self._wake = wake
         self._entry = entry
-        self._engine = make_engine(settings.database, pool_size=10)
+        self._offered = settings.slots()
+        # A supervisor records and renews at the same time; one is the foreman's, one is spare.
+        self._engine = make_engine(settings.database, pool_size=2 * len(self._offered) + 2)
         self._blobs = Blobs(settings.artifacts)
         self._stopping = threading.Event()
         self._supervisors: dict[int, Supervisor] = {}
@@ -80,8 +82,8 @@ class Foreman(threading.Thread):
             self._rest()
 
     def _tell(self, error: Exception) -> None:
-        if isinstance(error, DBAPIError) and is_outage(error):
-            log.warning("the database is away (%s); looking again", type(error.orig).__name__)
+        if is_outage(error):
+            log.warning("the database is away (%s); looking again", cause(error))
         else:
             log.exception("a turn of the worker failed; looking again")
 
@@ -104,7 +106,7 @@ class Foreman(threading.Thread):
         for supervisor in running:
             supervisor.join(timeout=max(0.1, until - time.monotonic()))
         if not self._alive():
-            with contextlib.suppress(DBAPIError):
+            with contextlib.suppress(SQLAlchemyError):
                 sign_off(self._engine, self._settings)
         self._engine.dispose()
 
@@ -112,7 +114,6 @@ class Foreman(threading.Thread):
         """Register this worker and its slots, then claim."""
         settings = self._settings
         settings.state_folder.mkdir(parents=True, exist_ok=True)
-        offered = settings.slots()
         with writing(self._engine) as connection:
             if is_taken(connection, settings):
                 raise NameTaken(settings.worker_name)
@@ -122,7 +123,7 @@ class Foreman(threading.Thread):
                 name=settings.worker_name,
                 host=socket.gethostname(),
                 pid=os.getpid(),
-                offered=offered,
+                offered=self._offered,
                 now=database_now(connection),
                 cores=settings.cores,
             )
@@ -185,12 +186,14 @@ class Foreman(threading.Thread):
             self._tell(error)
 
     def _foreign_use(self) -> dict[int, str] | None:
-        """Look now and then who else uses the GPUs; None in between."""
+        """Look now and then who else uses the GPUs; None in between, and if that cannot be seen."""
         if not self._has_gpus or time.monotonic() < self._look_at_gpus:
             return None
-        self._look_at_gpus = time.monotonic() + GPU_SECONDS
         mine = psutil.Process()
-        return gpus.foreign_use({mine.pid, *(p.pid for p in mine.children(recursive=True))})
+        try:
+            return gpus.foreign_use({mine.pid, *(p.pid for p in mine.children(recursive=True))})
+        finally:  # the time from look to look is for work, however long one takes
+            self._look_at_gpus = time.monotonic() + GPU_SECONDS
 
     def _vitals(self) -> Vitals | None:
         """Look now and then at the host, and end what was left behind; None in between."""
@@ -207,9 +210,10 @@ class Foreman(threading.Thread):
 
     def _start_next(self) -> bool:
         """Claim a run and supervise it; return whether there was one."""
+        asked = time.monotonic()
         claim = self._claim()
         if claim is not None:
-            self._supervise(claim)
+            self._supervise(claim, asked)
         return claim is not None
 
     def _claim(self) -> Claim | None:
@@ -221,9 +225,10 @@ class Foreman(threading.Thread):
                 lease=self._settings.lease,
             )
 
-    def _supervise(self, claim: Claim) -> None:
+    def _supervise(self, claim: Claim, asked: float) -> None:
         supervisor = Supervisor(
             claim,
+            asked=asked,
             engine=self._engine,
             blobs=self._blobs,
             settings=self._settings,

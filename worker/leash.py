@@ -17,9 +17,10 @@ _PR_SET_PDEATHSIG = 1
 class Leash:
     """What the supervisor says, and the death that follows when it falls silent."""
 
-    def __init__(self, control: BinaryIO, seconds: float) -> None:
+    def __init__(self, control: BinaryIO, deadline: float) -> None:
+        """Be bound by ``control``. deadline: the first, on the clock of :class:`Renew`."""
         self._control = control
-        self._deadline = time.monotonic() + seconds
+        self._deadline = deadline
         self._checkpoint = threading.Event()
         self.stopped = threading.Event()
 
@@ -38,8 +39,8 @@ class Leash:
     def _listen(self) -> None:
         for line in self._control:
             match read_line(line):
-                case Renew(seconds=seconds):
-                    self._deadline = time.monotonic() + seconds
+                case Renew(deadline=deadline):
+                    self._deadline = deadline
                 case TakeCheckpoint():
                     self._checkpoint.set()
                 case Stop():

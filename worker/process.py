@@ -32,6 +32,7 @@ class Assignment:
     """`cpu`, or `cuda`: every rank takes its own of the visible ones."""
     threads: int
     lease: float
+    """The first deadline, as in ``Renew``: an interpreter takes seconds to start."""
     ranks: int = 1
     """How many processes train together, one a slot."""
     resume: bool = False
@@ -158,6 +159,8 @@ def environment(assignment: Assignment, visible_gpus: str) -> Mapping[str, str]:
         MARK: str(assignment.work),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
+        # nvidia-smi, which slots are numbered by, counts in this order; CUDA by speed.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         "CUDA_VISIBLE_DEVICES": visible_gpus,
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

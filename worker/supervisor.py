@@ -1,7 +1,8 @@
 """Supervision of one attempt: stage, start, renew, record, conclude.
 
 One thread reads the child's events and records them; a second, with its own connection, renews the
-lease. The child is dead before the lease can pass to anyone else.
+lease; a third talks to nobody and ends the child in time when both hang. The child is dead before
+the lease can pass to anyone else.
 """
 
 import errno
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from domain.control import Renew, Stop, TakeCheckpoint
 from domain.errors import (
@@ -25,18 +26,18 @@ from domain.errors import (
     Fenced,
     InvalidTransition,
     LabError,
-    NotFound,
 )
 from domain.events import Failed, Finished, read_frames
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState
 from domain.spec import RunSpec, Source, TrainSpec, surrogates
 from store import artifacts, checkpoints, metrics, queue, runs
-from store.blobs import Blobs
+from store.blobs import BlobMissing, Blobs
 from store.engine import database_now, writing
 from store.rows import ArtifactRow, Claim
 from worker.database import Gone, is_outage, persist
-from worker.exits import describe_exit
+from worker.exits import EXIT_OUT_OF_MEMORY, describe_exit
+from worker.failures import rank_out_of_memory
 from worker.halving import FACT, as_it_goes_on, more_parts
 from worker.process import ENTRY, Assignment, Child
 from worker.recorder import Damaged, Recorder, failure
@@ -83,11 +84,13 @@ class Supervisor(threading.Thread):
         self,
         claim: Claim,
         *,
+        asked: float,
         engine: Engine,
         blobs: Blobs,
         settings: WorkerSettings,
         entry: tuple[str, ...] = ENTRY,
     ) -> None:
+        """Take a claim on. asked: the monotonic time before it was; its lease began after that."""
         super().__init__(name=f"run-{claim.run.id}", daemon=True)
         self.claim = claim
         self._engine = engine
@@ -103,7 +106,7 @@ class Supervisor(threading.Thread):
         self._asking, self._asked = threading.Lock(), False
         self._done = threading.Event()
         self._look = threading.Event()
-        self._deadline = time.monotonic() + self._life
+        self._deadline = asked + self._life
 
     @property
     def _life(self) -> float:
@@ -158,8 +161,8 @@ class Supervisor(threading.Thread):
 
     def run(self) -> None:
         """Run the attempt; whatever happens, its end is written or has passed to another."""
-        renewal = threading.Thread(target=self._keep_lease, name=f"lease-{self._id}", daemon=True)
-        renewal.start()
+        for name, work in (("lease", self._keep_lease), ("deadline", self._keep_deadline)):
+            threading.Thread(target=work, name=f"{name}-{self._id}", daemon=True).start()
         try:
             verdict = self._attempt_it()
             if self._ending is Ending.LOST:
@@ -180,9 +183,11 @@ class Supervisor(threading.Thread):
         try:
             child = self._start(self._stage())
             problem = self._record_all(child)
-            return self._judge(child.end(patience=PATIENCE), problem)
+            return self._judge(self._await_end(child), problem)
         except (Fenced, Gone):
             raise
+        except BlobMissing as error:
+            return _lost(f"a file to start from is not in the artifact store: {error}")
         except LabError as error:
             kind = error.failure_class if isinstance(error, ExperimentError) else "spec"
             return RunState.FAILED, str(error), failure(kind, error.code, str(error))
@@ -206,13 +211,20 @@ class Supervisor(threading.Thread):
         log.info("run %s attempt %d started, pid %d", self._id, self._attempt, pid)
         return child
 
+    def _await_end(self, child: Child) -> int:
+        """Return the exit status, which alone tells of a rank without memory if rank 0 hung."""
+        status = child.end(patience=PATIENCE)
+        if status == EXIT_OUT_OF_MEMORY and self._recorder.outcome is None:
+            self._recorder.record(rank_out_of_memory())
+        return status
+
     def _leave_no_child(self) -> None:
         if self._child is not None and not self._child.over:
             self._child.signal(signal.SIGKILL)
             self._child.end(patience=PATIENCE)
 
     def _stage(self) -> Assignment:
-        """Lay out the work folder. Raises LabError: a damaged checkpoint, or DiskFull."""
+        """Lay out the work folder. Raises LabError: BlobMissing or DiskFull, among others."""
         try:
             return self._lay_out()
         except OSError as error:
@@ -241,7 +253,7 @@ class Supervisor(threading.Thread):
             device="cuda" if self.claim.slots[0].kind == "gpu" else "cpu",
             ranks=len(self.claim.slots),
             threads=int((run.facts or {}).get("threads") or self._settings.threads_per_run),
-            lease=max(0.0, self._deadline - time.monotonic()),
+            lease=self._deadline,
             resume=resume,
             source=source,
             surrogates=self._work / SURROGATES if others else None,
@@ -269,12 +281,15 @@ class Supervisor(threading.Thread):
         return step is not None
 
     def _fetch_own(self) -> int | None:
-        """Return the step to go on from; None to start at the beginning, to the same bits."""
+        """Return the step to go on from; None to start at the beginning, to the same bits.
+
+        Raises BlobMissing: a store that is away for a while still has what was computed.
+        """
         try:
             last = self._fetch(self._id, "last", "checkpoints/last.safetensors")
             self._fetch(self._id, "best", "checkpoints/best.safetensors")
             partial = self._fetch(self._id, "partial", "checkpoints/partial.safetensors")
-        except (NotFound, CheckpointInvalid) as error:
+        except CheckpointInvalid as error:
             shutil.rmtree(self._work / "checkpoints", ignore_errors=True)
             self._recorder.lines([("warning", f"starting again from the beginning: {error}")])
             return None
@@ -311,7 +326,10 @@ class Supervisor(threading.Thread):
         if isinstance(problem, DiskFull):
             what = failure(problem.failure_class, problem.code, str(problem))
             return RunState.FAILED, str(problem), what
-        if isinstance(outcome, Finished) and status == 0 and problem is None:
+        if isinstance(outcome, Finished) and problem is None:
+            if status != 0:
+                told = describe_exit(status)
+                log.warning("run %s attempt %d finished; then %s", self._id, self._attempt, told)
             return RunState.SUCCEEDED, "finished", None
         if isinstance(outcome, Failed) and outcome.failure_class == "infrastructure":
             return _lost(outcome.message)
@@ -390,26 +408,30 @@ class Supervisor(threading.Thread):
     # -- the lease ----------------------------------------------------------------------------
 
     def _keep_lease(self) -> None:
-        """Renew until the attempt is over; end the child when the lease can no longer be held."""
+        """Renew until the attempt is over or its lease is lost."""
         while not self._done.is_set():
             self._look.wait(min(self._settings.renew_seconds, self._left()))
             self._look.clear()
-            if self._done.is_set():
+            if self._done.is_set() or self._recorder.give_up.is_set():
                 return
             try:
                 self._renew()
             except Fenced:
                 self._end(Ending.LOST)
                 return
-            except DBAPIError as error:
+            except SQLAlchemyError as error:
                 if not is_outage(error):
                     raise
                 log.warning("run %s: the lease could not be renewed", self._id)
                 self._done.wait(min(1.0, self._left()))
-            if self._left() <= 0:
-                self._end(Ending.LOST)
-                return
             self._end_if_stuck()
+
+    def _keep_deadline(self) -> None:
+        """End the child when its lease can no longer be held, even while a renewal hangs."""
+        while (left := self._left()) > 0:
+            if self._done.wait(left):
+                return
+        self._end(Ending.LOST)
 
     def _end_if_stuck(self) -> None:
         """Let a child that has said nothing for long write its stacks, then stop it."""
@@ -437,7 +459,7 @@ class Supervisor(threading.Thread):
             )
         self._deadline = asked + self._life
         if self._child is not None:
-            self._child.tell(Renew(seconds=self._left()))
+            self._child.tell(Renew(deadline=self._deadline))
         if beat.cancel_requested and self._ending is Ending.NONE:
             self._end(Ending.CANCEL)
         elif beat.pause_requested or beat.yield_requested:

@@ -74,6 +74,6 @@ def test_a_file_is_always_inside_the_work_folder(file):
         )
 
 
-@pytest.mark.parametrize("message", [Renew(seconds=60), TakeCheckpoint(), Stop()])
+@pytest.mark.parametrize("message", [Renew(deadline=123456.789), TakeCheckpoint(), Stop()])
 def test_control_messages_survive_their_line(message):
     assert read_line(write_line(message)) == message

@@ -29,6 +29,7 @@ from domain.events import (
 )
 from worker import child
 from worker.child import Leash, Options
+from worker.exits import EXIT_OUT_OF_MEMORY
 from worker.failures import unexpected
 from worker.outbox import Outbox
 
@@ -221,6 +222,21 @@ def hungry(options: Options, leash: Leash) -> Iterator[Event]:
     yield Finished(summary={"parts": parts, "resumed": options.resume})
 
 
+def ends_badly(options: Options, leash: Leash) -> Iterator[Event]:
+    """Has finished; then its interpreter ends with an error, as a library's clean-up may."""
+    yield Finished(summary={"done": True})
+    os._exit(77)
+
+
+def loses_a_rank_to_memory(options: Options, leash: Leash) -> Iterator[Event]:
+    """Hangs in a collective for a rank that ran out of memory, until its watch ends it."""
+    yield progress(1)
+    parts = json.loads(options.spec.read_text())["training"]["accumulation"]
+    if parts < 2:
+        os._exit(EXIT_OUT_OF_MEMORY)
+    yield Finished(summary={"parts": parts})
+
+
 def gives_up(options: Options, leash: Leash) -> Iterator[Event]:
     """Fails for good."""
     yield Failed(failure_class="spec", code="spec-unsatisfiable", message="cannot be done")
@@ -245,6 +261,8 @@ BEHAVIOURS: Mapping[str, Callable[[Options, Leash], Iterator[Event]]] = {
         no_memory,
         loses_its_gpu,
         hungry,
+        ends_badly,
+        loses_a_rank_to_memory,
         gives_up,
     )
 }

@@ -42,17 +42,17 @@ sys.stdin.read()
 
 
 @contextmanager
-def leashed(seconds):
+def leashed(seconds, attached=b"attached\n"):
     """A process on a leash; yields it and our end of its control pipe."""
     read, write = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", LEASHED, str(read), str(seconds)],
+        [sys.executable, "-c", LEASHED, str(read), str(time.monotonic() + seconds)],
         pass_fds=(read,),
         stdout=subprocess.PIPE,
     )
     os.close(read)
     with os.fdopen(write, "wb", buffering=0) as control, process:
-        assert process.stdout.readline() == b"attached\n"
+        assert process.stdout.readline().startswith(attached)
         yield process, control
         process.kill()
 
@@ -64,15 +64,27 @@ def test_a_child_ends_when_its_supervisor_is_gone():
 
 
 def test_a_child_ends_when_its_lease_is_not_renewed():
-    with leashed(0.3) as (process, _):
+    with leashed(5) as (process, _):
+        assert process.wait(timeout=15) == EXIT_EXPIRED
+
+
+def test_a_renewal_that_is_heard_too_late_prolongs_nothing():
+    """A child that was frozen finds old lines in its pipe: their time has passed for it too."""
+    with leashed(60) as (process, control):
+        control.write(write_line(Renew(deadline=time.monotonic() - 0.1)))
+        assert process.wait(timeout=5) == EXIT_EXPIRED
+
+
+def test_a_lease_that_ran_out_while_the_interpreter_started_is_over():
+    with leashed(-1, attached=b"") as (process, _):
         assert process.wait(timeout=5) == EXIT_EXPIRED
 
 
 def test_a_renewed_child_lives_on_and_hears_what_it_is_told():
-    with leashed(1) as (process, control):
+    with leashed(60) as (process, control):
         for _ in range(4):
+            control.write(write_line(Renew(deadline=time.monotonic() + 1)))
             time.sleep(0.4)
-            control.write(write_line(Renew(seconds=1)))
         assert process.poll() is None
         control.write(write_line(TakeCheckpoint()))
         assert process.stdout.readline() == b"checkpoint\n"
@@ -153,7 +165,8 @@ def test_an_error_in_the_experiment_reaches_the_supervisor(tmp_path):
     """The real entry, a spec it cannot read: one frame, and the status that says so."""
     spec = tmp_path / "spec.json"
     spec.write_text("{}")
-    told = Assignment(spec, tmp_path, tmp_path, "cpu", threads=1, lease=60)
+    lease = time.monotonic() + 60
+    told = Assignment(spec, tmp_path, tmp_path, "cpu", threads=1, lease=lease)
     started = Child(told, folder=tmp_path, visible_gpus="")
     (failed,) = list(read_frames(started.events))
     assert started.end(patience=10) == EXIT_FAILED
@@ -170,7 +183,7 @@ def test_a_frozen_child_never_blocks_who_tells_it_something(tmp_path):
     sleeper.write_text("import time; time.sleep(600)")
     started = Child(told, folder=tmp_path, visible_gpus="", entry=(str(sleeper),))
     for _ in range(4000):
-        started.tell(Renew(seconds=1))
+        started.tell(Renew(deadline=time.monotonic() + 1))
     started.signal(signal.SIGKILL)
     assert started.end(patience=1) == -signal.SIGKILL
 
@@ -181,6 +194,7 @@ def test_the_environment_binds_threads_and_gpus(tmp_path, monkeypatch):
     given = environment(told, "1")
     assert given["OMP_NUM_THREADS"] == given["MKL_NUM_THREADS"] == "3"
     assert given["CUDA_VISIBLE_DEVICES"] == "1"
+    assert given["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID", "the order of nvidia-smi, which named it"
     assert given["COVERAGE_PROCESS_START"] == "x"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.run_state import RunState
 from store import artifacts, history, logs, metrics, queue, runs
@@ -21,8 +22,9 @@ from tests.store.databases import fresh_engine
 from tests.waiting import until
 from tests.worker import odd_child
 from tests.worker.lab import TINY, ended, look, settings, submit
+from worker.database import persist
 from worker.foreman import Foreman
-from worker.supervisor import Supervisor
+from worker.supervisor import MARGIN, Supervisor
 
 ODD = (str(Path(odd_child.__file__)),)
 
@@ -403,6 +405,157 @@ def test_a_supervisor_that_breaks_leaves_no_child(sqlite_engine, tmp_path, monke
     assert "a defect of ours" in row.failure["message"]
 
 
+def test_a_run_that_said_it_finished_has_finished_however_its_interpreter_ends(
+    sqlite_engine, tmp_path, caplog
+):
+    with odd_worker(sqlite_engine, tmp_path):
+        row = ended(sqlite_engine, odd(sqlite_engine, "ends_badly"))
+    assert (row.state, row.attempt, row.summary) == (RunState.SUCCEEDED, 1, {"done": True})
+    assert "ended with status 77" in caplog.text
+
+
+def test_a_store_that_is_away_costs_an_attempt_and_not_what_was_computed(
+    engine, tmp_path, monkeypatch
+):
+    """A share that is not mounted looks like an empty folder: the checkpoint is needed later."""
+    fetch, away = Blobs.fetch, ["once"]
+    mounted, aside = tmp_path / "artifacts", tmp_path / "aside"
+
+    def unmounted(self, key, target, *, sha256):
+        if not away:
+            return fetch(self, key, target, sha256=sha256)
+        away.pop()
+        mounted.rename(aside)
+        mounted.mkdir()
+        try:
+            return fetch(self, key, target, sha256=sha256)
+        finally:
+            mounted.rmdir()
+            aside.rename(mounted)
+
+    monkeypatch.setattr(Blobs, "fetch", unmounted)
+    with odd_worker(engine, tmp_path):
+        row = ended(engine, odd(engine, "dies_once"))
+    assert (row.state, row.attempt, row.losses) == (RunState.SUCCEEDED, 3, 2), row.failure
+    with reading(engine) as connection:
+        series = metrics.history(connection, row.id, "train/loss")
+    assert series == ([0, 1, 2, 3], [4.0, 3.0, 2.0, 1.0])
+    assert any("is not in the artifact store" in told for told in reasons(engine, row.id))
+    assert "from the beginning" not in log_text(engine, row.id)
+
+
+def test_a_source_that_is_away_is_no_fault_of_the_spec(sqlite_engine, tmp_path):
+    from domain.presets import RUN_SPEC, expand
+
+    engine = sqlite_engine
+    with odd_worker(engine, tmp_path, max_attempts=1):
+        trained = odd(engine, "obedient")
+        spec = RUN_SPEC.validate_python(ended(engine, trained).spec)
+        with reading(engine) as connection:
+            kept = artifacts.checkpoint(connection, trained, "last")
+        (tmp_path / "artifacts" / kept.key).unlink()
+        body = {"kind": "evaluate", "source": {"run": trained, "weights": "last"}}
+        with writing(engine) as connection:
+            whole, now = expand(body, source=spec), database_now(connection)
+            run = runs.submit(connection, spec=whole, owner="ada", now=now).run
+        row = ended(engine, run.id)
+    assert row.failure["failure_class"] == "infrastructure", row.failure
+
+
+def test_a_pool_without_a_connection_is_an_outage(sqlite_engine, tmp_path, monkeypatch):
+    renew, refusals = queue.renew, [PoolTimeout("QueuePool limit")]
+
+    def sometimes(*arguments, **named):
+        if refusals:
+            raise refusals.pop()
+        return renew(*arguments, **named)
+
+    monkeypatch.setattr(queue, "renew", sometimes)
+    with odd_worker(sqlite_engine, tmp_path):
+        run_id = odd(sqlite_engine, "endless")
+        until(running(sqlite_engine, run_id))
+        pid = child_of(sqlite_engine, run_id)
+        until(lambda: not refusals)
+        time.sleep(3.5)  # longer than the lease
+        assert not gone(pid)
+        assert look(sqlite_engine, run_id).attempt == 1
+
+
+def test_what_is_to_be_kept_waits_for_a_connection(sqlite_engine):
+    refusals = [PoolTimeout("QueuePool limit")]
+
+    def work(_connection):
+        if refusals:
+            raise refusals.pop()
+        return "kept"
+
+    assert persist(sqlite_engine, work) == "kept"
+
+
+def test_there_are_connections_for_all_slots_at_once(sqlite_engine, tmp_path):
+    foreman = Foreman(settings(sqlite_engine, tmp_path, cpu_slots=9), wake=threading.Event())
+    assert foreman._engine.pool.size() == 20
+    foreman._engine.dispose()
+
+
+def test_a_child_is_ended_at_its_deadline_though_a_renewal_hangs(tmp_path, monkeypatch):
+    """The child is frozen: it cannot see by itself that its lease has passed."""
+    hangs, released = threading.Event(), threading.Event()
+    renew = queue.renew
+
+    def hanging(*arguments, **named):
+        if hangs.is_set():
+            released.wait(60)
+            raise PoolTimeout("at last")
+        return renew(*arguments, **named)
+
+    monkeypatch.setattr(queue, "renew", hanging)
+    monkeypatch.setattr("worker.supervisor.PATIENCE", 0.5)
+    with fresh_engine("postgresql") as engine, odd_worker(engine, tmp_path):
+        try:
+            run_id = odd(engine, "endless")
+            until(running(engine, run_id))
+            pid = child_of(engine, run_id)
+            os.kill(pid, signal.SIGSTOP)
+            hangs.set()
+            until(lambda: gone(pid), seconds=6)
+        finally:
+            released.set()
+
+
+def test_the_first_deadline_counts_from_before_the_claim(sqlite_engine, tmp_path, monkeypatch):
+    claim, begun, deadlines = queue.claim, [], []
+    start = Supervisor.start
+
+    def slow(*arguments, **named):
+        begun.append(time.monotonic())
+        claimed = claim(*arguments, **named)
+        time.sleep(0.5)
+        return claimed
+
+    def noted(self):
+        deadlines.append((begun[-1], self._deadline))
+        start(self)
+
+    monkeypatch.setattr(queue, "claim", slow)
+    monkeypatch.setattr(Supervisor, "start", noted)
+    with odd_worker(sqlite_engine, tmp_path):
+        ended(sqlite_engine, odd(sqlite_engine, "obedient"))
+    ((asked, deadline),) = deadlines
+    assert deadline <= asked + 3 * (1 - MARGIN)
+
+
+def test_a_reaper_that_fails_does_not_stop_claiming(sqlite_engine, tmp_path, monkeypatch, caplog):
+    def broken(*_):
+        raise RuntimeError("a row nobody can reap")
+
+    monkeypatch.setattr("worker.foreman.reap", broken)
+    with odd_worker(sqlite_engine, tmp_path):
+        row = ended(sqlite_engine, odd(sqlite_engine, "obedient"))
+    assert row.state is RunState.SUCCEEDED
+    assert "a row nobody can reap" in caplog.text
+
+
 def test_a_failing_turn_does_not_end_the_worker(sqlite_engine, tmp_path, monkeypatch, caplog):
     from domain.errors import InvalidTransition
 
@@ -462,6 +615,18 @@ def test_a_run_that_may_halve_goes_on_in_more_parts_when_memory_runs_out(engine,
     with reading(engine) as connection:
         reasons = [event.reason for event in history.events(connection, row.id)]
     assert "out of memory: goes on with 4 parts a batch" in reasons
+
+
+def test_a_rank_that_ran_out_of_memory_is_named_and_may_halve(sqlite_engine, tmp_path):
+    training = {**TINY["training"], "halve_on_out_of_memory": True}
+    with odd_worker(sqlite_engine, tmp_path):
+        rows = [
+            ended(sqlite_engine, odd(sqlite_engine, "loses_a_rank_to_memory")),
+            ended(sqlite_engine, odd(sqlite_engine, "loses_a_rank_to_memory", training=training)),
+        ]
+    assert [(r.state, r.attempt) for r in rows] == [(RunState.FAILED, 1), (RunState.SUCCEEDED, 2)]
+    assert rows[0].failure["failure_class"] == "out-of-memory"
+    assert "batch_size" in rows[0].failure["message"]
 
 
 def test_halving_is_asked_for_and_ends_at_two_images(sqlite_engine, tmp_path):
