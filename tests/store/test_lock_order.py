@@ -109,6 +109,52 @@ def test_a_run_may_come_to_follow_one_that_is_failing(engine, monkeypatch):
     assert len(page) == 3, "who came meanwhile fails with the others"
 
 
+def test_a_run_may_be_retried_while_another_comes_to_follow_it(engine, monkeypatch):
+    """The follower's submission holds it and wants the user; the retry wants both."""
+    with writing(engine) as connection:
+        users.set_limits(connection, "ada", {"most_queued": 100})
+        claim = running(connection)
+        finish(connection, claim, 10)
+    within_quota, taken = runs._stay_within_quota, threading.Event()
+
+    def slowly(connection: Connection, owner: str) -> None:
+        if not taken.is_set():
+            taken.set()
+            until_it_waits(engine)
+        within_quota(connection, owner)
+
+    def follow(connection: Connection) -> None:
+        queued(connection, after=[claim.run.id], now=after(11))
+
+    monkeypatch.setattr(runs, "_stay_within_quota", slowly)
+    with meanwhile(engine, follow):
+        assert taken.wait(BOUND)
+        with writing(engine) as connection:
+            again = runs.retry(connection, claim.run.id, now=after(12), owner="ada")
+    assert again.retry_of == claim.run.id
+
+
+def test_who_is_asked_to_give_way_is_taken_before_its_lease(engine):
+    """Its owner, which has taken the run, may still renew."""
+    with writing(engine) as connection:
+        claim = running(connection)
+        queued(connection, owner="bob", priority=5, now=after(1))
+
+    def ask(connection: Connection) -> None:
+        assert claimed(connection, now=after(2)) is None
+
+    with ExitStack() as beside, writing(engine) as connection:
+        runs.fence(connection, claim.run.id, 1)
+        beside.enter_context(meanwhile(engine, ask))
+        until_it_waits(engine)
+        connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
+        assert not queue.renew(
+            connection, claim.run.id, 1, now=after(3), lease=LEASE
+        ).yield_requested
+    with writing(engine) as connection:
+        assert queue.renew(connection, claim.run.id, 1, now=after(4), lease=LEASE).yield_requested
+
+
 def test_a_late_renewal_and_the_reaper_do_not_wait_for_each_other(engine):
     with writing(engine) as connection:
         claim = running(connection)
