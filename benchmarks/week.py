@@ -13,7 +13,7 @@ import random
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -227,9 +227,15 @@ class Lab:
         """Carry plans out until they ask for nothing more."""
         while True:
             decided = plan(self.snapshot(list(self._heads())))
+            self._keep_turns({reservation.run_id for reservation in decided.reservations})
             self._carry_out(decided, events)
             if not decided.starts and not decided.yields:
                 return
+
+    def _keep_turns(self, reserved: Collection[str]) -> None:
+        for line in self.lines.values():
+            if line and line[0][0] in reserved:
+                line[0] = (line[0][0], replace(line[0][1], reserved=True))
 
     def _carry_out(self, decided: Plan, events: list[tuple[float, int, str]]) -> None:
         for start in decided.starts:

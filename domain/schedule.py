@@ -2,12 +2,13 @@
 
 The store takes the snapshot and carries the plan out; the simulator in ``benchmarks`` runs the
 very same functions. Order: priority; then fair share, a group's slot-seconds by its share before a
-user's by theirs; then submission. The first run that fits nowhere gets a reservation: what runs on
-its slots meanwhile either ends in time or gives way.
+user's by theirs; then submission. A run that has to gather slots or cores, and is the first of its
+owner's, gets a reservation: what runs there meanwhile either ends in time or gives way. It keeps
+its turn until it starts: equal users change ranks by the minute, and no host would ever be empty.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -18,7 +19,15 @@ LEAST_CHARGE = 60.0
 NEVER = timedelta.max
 
 Why = Literal[
-    "starts", "impossible", "no-worker", "running-quota", "week-quota", "slots", "reserved"
+    "starts",
+    "impossible",
+    "no-worker",
+    "set-aside",
+    "beyond-quota",
+    "running-quota",
+    "week-quota",
+    "slots",
+    "reserved",
 ]
 """What becomes of a waiting run, and of those that wait which rule or resource holds them."""
 
@@ -39,6 +48,11 @@ class Needs:
     """Part of every GPU's name, in lower case; empty for any."""
     cores: int = 0
     """CPU cores of the host; 0 counts for nothing."""
+
+    @property
+    def gathers(self) -> bool:
+        """Whether what one other run leaves may be too little, so that it has to be kept."""
+        return self.slots > 1 or self.cores > 0
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,8 @@ class Waiting:
     seconds: float | None = None
     """How long it is expected to take; None if not known."""
     preemptible: bool = True
+    reserved: bool = False
+    """Slots were kept for it before: it goes before all others of its priority."""
 
 
 @dataclass(frozen=True)
@@ -150,13 +166,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Reservation:
-    """Slots kept for the first run that fits nowhere."""
+    """Slots and cores kept for a run that fits nowhere yet."""
 
     run_id: str
     worker: str
+    needs: Needs
     slots: frozenset[int]
     at: datetime | None
     """When they are expected to be free; None if that is not known."""
+    imminent: bool = False
+    """Whoever is there was asked to give way: nothing may slip in."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +187,7 @@ class Plan:
     yields: tuple[str, ...] = ()
     """Running runs to be asked to give way."""
     reservations: tuple[Reservation, ...] = ()
-    """At most one a queue and kind of slot."""
+    """In order of rank; no slot is kept twice."""
     why: Mapping[str, Why] = field(default_factory=dict)
     """Of every waiting run of the snapshot."""
 
@@ -194,42 +213,64 @@ class _Planner:
         self._now = snapshot.now
         self._snapshot = snapshot
         self._hosts = sorted(snapshot.hosts, key=lambda h: (h.worker != worker, h.worker))
-        self._occupant = {slot: run for run in snapshot.running for slot in run.slots}
-        self._taken = set(self._occupant) | set(snapshot.lost_slots)
-        self._cores = {host.worker: _cores_left(host, self._occupant) for host in self._hosts}
+        occupant = {slot: run for run in snapshot.running for slot in run.slots}
+        self._home = {slot.id: host.worker for host in self._hosts for slot in host.slots}
+        self._there: dict[str, list[Running]] = defaultdict(list)
+        """Of the snapshot's, by worker."""
+        for run in snapshot.running:
+            if all(slot in self._home for slot in run.slots):
+                self._there[self._home[run.slots[0]]].append(run)
+        self._taken = set(occupant) | set(snapshot.lost_slots)
+        self._cores = {host.worker: _cores_left(host, occupant) for host in self._hosts}
         self._holds: dict[str, int] = defaultdict(int)
         for run in snapshot.running:
             self._holds[run.owner] += len(run.slots)
         self._ledger = Ledger(snapshot.accounts, snapshot.groups)
-        self._reserved: dict[tuple[str, str], Reservation] = {}
-        self._imminent: set[int] = set()
-        """Reserved slots whose runs were asked to give way: nothing may slip in."""
+        self._hosts_of: dict[Needs, list[Host]] = {}
+        self._slots_of: dict[tuple[Needs, str], tuple[int, ...]] = {}
+        self._reserved: dict[str, list[Reservation]] = defaultdict(list)
+        """By worker."""
+        self._first: dict[tuple[str, str, str], str] = {}
+        """Which of an owner's runs for slots of a queue and kind comes first."""
         self._starts: list[Start] = []
         self._yields: list[str] = []
 
     def plan(self) -> Plan:
         waiting = sorted(self._snapshot.waiting, key=self._ledger.rank)
+        for run in sorted(waiting, key=lambda run: (-run.priority, run.run_id)):
+            if self._able(run.needs):
+                self._first.setdefault(_line(run), run.run_id)
         why = {run.run_id: self._place(run) for run in waiting}
-        reservations = tuple(self._reserved.values())
-        return Plan(tuple(self._starts), tuple(self._yields), reservations, why)
+        kept = {r.run_id: r for found in self._reserved.values() for r in found}
+        in_order = tuple(kept[run.run_id] for run in waiting if run.run_id in kept)
+        return Plan(tuple(self._starts), tuple(self._yields), in_order, why)
 
     def _place(self, run: Waiting) -> Why:
-        """Start a run if it may, reserve for the first that cannot; say what became of it."""
-        hosts = [host for host in self._hosts if _could_hold(host, run.needs)]
+        """Start a run if it may, else reserve for it if it may; say what became of it."""
+        hosts = self._able(run.needs)
         if not hosts:
             return self._nowhere(run.needs)
         if (quota := self._quota(run)) is not None:
             return quota
-        for with_reserved in (False, True):
+        for may_slip_in in (False, True):
             for host in hosts:
-                if self._start(run, host, with_reserved=with_reserved):
+                if self._start(run, host, may_slip_in=may_slip_in):
                     return "starts"
-        if self._queue(run) in self._reserved:
-            return "reserved" if any(self._has_room(run, host) for host in hosts) else "slots"
+        behind = any(self._has_room(run, host) for host in hosts)
         self._reserve(run, hosts)
-        return "slots"
+        return "reserved" if behind else "slots"
+
+    def _able(self, needs: Needs) -> list[Host]:
+        """Return the hosts that could run it on the slots that may be used."""
+        if needs not in self._hosts_of:
+            lost = self._snapshot.lost_slots
+            found = [host for host in self._hosts if _could_hold(host, needs, without=lost)]
+            self._hosts_of[needs] = found
+        return self._hosts_of[needs]
 
     def _nowhere(self, needs: Needs) -> Why:
+        if any(_could_hold(host, needs) for host in self._hosts):
+            return "set-aside"
         offered = (slot for host in self._hosts for slot in host.slots)
         served = any((slot.queue, slot.kind) == (needs.queue, needs.kind) for slot in offered)
         return "impossible" if served else "no-worker"
@@ -238,41 +279,51 @@ class _Planner:
         account = self._snapshot.accounts.get(run.owner, Account())
         wanted = self._holds[run.owner] + run.needs.slots
         if account.most_running is not None and wanted > account.most_running:
-            return "running-quota"
+            alone = run.needs.slots <= account.most_running
+            return "running-quota" if alone else "beyond-quota"
         if account.most_week is not None and account.week >= account.most_week:
             return "week-quota"
         return None
 
-    def _queue(self, run: Waiting) -> tuple[str, str]:
-        return run.needs.queue, run.needs.kind
+    # -- where there is room ------------------------------------------------------------------
+
+    def _suiting(self, needs: Needs, host: Host) -> tuple[int, ...]:
+        """Return slots that suit, taken or not, the least able first: able ones stay free."""
+        if (needs, host.worker) not in self._slots_of:
+            suiting = (slot for slot in host.slots if slot.suits(needs))
+            found = sorted(suiting, key=lambda slot: (slot.memory, slot.id))
+            self._slots_of[needs, host.worker] = tuple(slot.id for slot in found)
+        return self._slots_of[needs, host.worker]
+
+    def _free(
+        self, needs: Needs, host: Host, kept: Sequence[Reservation]
+    ) -> tuple[list[int], float]:
+        """Return free slots that suit, and free cores, without the kept."""
+        suiting, closed = self._suiting(needs, host), _slots_of(kept)
+        free = [slot for slot in suiting if slot not in self._taken and slot not in closed]
+        return free, self._cores[host.worker] - sum(r.needs.cores for r in kept)
 
     def _has_room(self, run: Waiting, host: Host) -> bool:
-        return len(self._free(run.needs, host)) >= run.needs.slots
+        free, cores = self._free(run.needs, host, ())
+        return len(free) >= run.needs.slots and cores >= run.needs.cores
 
-    def _free(self, needs: Needs, host: Host) -> list[Slot]:
-        """Return free slots that suit, the least able first, so that able ones stay free."""
-        if needs.cores > self._cores[host.worker]:
-            return []
-        suiting = (s for s in host.slots if s.suits(needs) and s.id not in self._taken)
-        return sorted(suiting, key=lambda slot: (slot.memory, slot.id))
-
-    def _start(self, run: Waiting, host: Host, *, with_reserved: bool) -> bool:
-        reservation = self._reserved.get(self._queue(run))
-        kept = reservation.slots if reservation is not None else frozenset()
-        free = self._free(run.needs, host)
-        open_slots = [slot for slot in free if slot.id not in kept]
-        if with_reserved and reservation is not None and self._may_slip_in(run, reservation):
-            open_slots += [s for s in free if s.id in kept and s.id not in self._imminent]
-        chosen = tuple(slot.id for slot in open_slots[: run.needs.slots])
-        if len(chosen) < run.needs.slots:
+    def _start(self, run: Waiting, host: Host, *, may_slip_in: bool) -> bool:
+        kept = self._reserved[host.worker]
+        closed = [r for r in kept if not (may_slip_in and self._may_slip_in(run, r))]
+        free, cores = self._free(run.needs, host, closed)
+        if len(free) < run.needs.slots or cores < run.needs.cores:
             return False
-        self._starts.append(
-            Start(run.run_id, host.worker, chosen, backfilled=not kept.isdisjoint(chosen))
-        )
-        self._taken.update(chosen)
-        self._cores[host.worker] -= run.needs.cores
-        self._holds[run.owner] += len(chosen)
+        free.sort(key=_slots_of(kept).__contains__)
+        chosen = tuple(free[: run.needs.slots])
+        slips_in = may_slip_in and len(closed) < len(kept)
+        self._begin(run, Start(run.run_id, host.worker, chosen, backfilled=slips_in))
         return True
+
+    def _begin(self, run: Waiting, start: Start) -> None:
+        self._starts.append(start)
+        self._taken.update(start.slots)
+        self._cores[start.worker] -= run.needs.cores
+        self._holds[run.owner] += len(start.slots)
 
     def _may_slip_in(self, run: Waiting, reservation: Reservation) -> bool:
         """Whether a run delays the reservation by no more than a checkpoint."""
@@ -281,86 +332,131 @@ class _Planner:
             and reservation.at is not None
             and self._now + timedelta(seconds=run.seconds) <= reservation.at
         )
-        return in_time or run.preemptible
+        return not reservation.imminent and (in_time or run.preemptible)
 
-    # -- what the first run that fits nowhere gets --------------------------------------------
+    # -- what a run that fits nowhere gets ----------------------------------------------------
 
     def _reserve(self, run: Waiting, hosts: Sequence[Host]) -> None:
-        """Let others give way if that is enough; else keep the slots that are free first."""
+        """Let others give way if that is enough; else keep what is free first, where it must.
+
+        Only the first of an owner's runs: others may be large as well, and younger.
+        """
         ways = [way for host in hosts if (way := self._by_yielding(run, host)) is not None]
         if ways:
             _, host, slots, victims = min(ways, key=lambda way: way[0])
-            self._yields += [victim.run_id for victim in victims if not victim.yielding]
-            self._imminent |= slots
-            at: datetime | None = self._now
-        else:
-            wait, host, slots = min(
-                (self._by_waiting(run, host) for host in hosts), key=lambda way: way[0]
-            )
+            self._yields += [victim.run_id for victim in victims if not self._is_asked(victim)]
+            now = self._now
+            self._keep(Reservation(run.run_id, host.worker, run.needs, slots, now, imminent=True))
+        elif self._has_turn(run):
+            self._keep_what_is_free_first(run, hosts)
+
+    def _has_turn(self, run: Waiting) -> bool:
+        """Whether it may gather slots, and push out for that what slipped in."""
+        mine = run.reserved or self._first[_line(run)] == run.run_id
+        return mine and run.needs.gathers
+
+    def _keep_what_is_free_first(self, run: Waiting, hosts: Sequence[Host]) -> None:
+        ways = [way for host in hosts if (way := self._by_waiting(run, host)) is not None]
+        if ways:
+            wait, host, slots = min(ways, key=lambda way: way[0])
             at = None if wait == NEVER else self._now + wait
-        self._reserved[self._queue(run)] = Reservation(run.run_id, host.worker, slots, at)
+            self._keep(Reservation(run.run_id, host.worker, run.needs, slots, at))
+
+    def _keep(self, reservation: Reservation) -> None:
+        self._reserved[reservation.worker].append(reservation)
 
     def _by_yielding(
         self, run: Waiting, host: Host
     ) -> tuple[tuple[int, float], Host, frozenset[int], list[Running]] | None:
         """Return the cheapest set of runs whose slots would be enough; None if none is."""
-        needs = run.needs
-        free = [slot.id for slot in host.slots if slot.suits(needs) and slot.id not in self._taken]
-        suiting = {slot.id for slot in host.slots if slot.suits(needs)}
-        cores = self._cores[host.worker]
+        needs, kept = run.needs, self._reserved[host.worker]
+        if not (candidates := self._who_gives_way(run, host)):
+            return None
+        gathered, cores = self._free(needs, host, kept)
         victims: list[Running] = []
-        for other in self._who_gives_way(run, host):
-            if len(free) >= needs.slots and cores >= needs.cores:
+        for other in candidates:
+            if len(gathered) >= needs.slots and cores >= needs.cores:
                 break
-            gained = suiting.intersection(other.slots)
-            if gained or cores < needs.cores:
+            gained = self._gain(other, needs, host) if len(gathered) < needs.slots else []
+            if gained or (other.cores and cores < needs.cores):
                 victims.append(other)
-                free += sorted(gained)
+                gathered += gained
                 cores += other.cores
-        if len(free) < needs.slots or cores < needs.cores:
+        if len(gathered) < needs.slots or cores < needs.cores:
             return None
         lost = sum((self._now - victim.started_at).total_seconds() for victim in victims)
-        slots = frozenset(free[: needs.slots])
+        slots = frozenset(gathered[: needs.slots])
         return (sum(len(v.slots) for v in victims), lost), host, slots, victims
 
     def _who_gives_way(self, run: Waiting, host: Host) -> list[Running]:
         """Return who may be asked: those asked already, then the youngest of the lowest."""
-        here = {slot.id for slot in host.slots}
         found = [
             other
-            for other in {o.run_id: o for o in self._occupant.values()}.values()
-            if here.issuperset(other.slots) and (other.yielding or self._gives_way(other, run))
+            for other in self._there[host.worker]
+            if self._is_asked(other) or self._gives_way(other, run)
         ]
         return sorted(
             found,
-            key=lambda o: (not o.yielding, not o.backfilled, o.priority, -o.started_at.timestamp()),
-        )
+            key=lambda o: (
+                not self._is_asked(o), not o.backfilled, o.priority, -o.started_at.timestamp(),
+            ),
+        )  # fmt: skip
+
+    def _is_asked(self, running: Running) -> bool:
+        return running.yielding or running.run_id in self._yields
 
     def _gives_way(self, running: Running, to: Waiting) -> bool:
         """Whether a run may be asked. One that would then come first again never is."""
         if not running.preemptible:
             return False
-        later = self._ledger.rank(to) < self._ledger.rank(running)
-        return running.priority < to.priority or (running.backfilled and later)
+        if running.priority < to.priority:
+            return True
+        slipped_in = running.backfilled and self._has_turn(to)
+        return slipped_in and self._ledger.rank(to) < self._ledger.rank(running)
 
-    def _by_waiting(self, run: Waiting, host: Host) -> tuple[timedelta, Host, frozenset[int]]:
-        """Return how long until enough slots of a host are free, and which they are."""
-        suiting = [slot.id for slot in host.slots if slot.suits(run.needs)]
-        waits = sorted((self._wait_for(slot), slot) for slot in suiting)[: run.needs.slots]
-        return waits[-1][0], host, frozenset(slot for _, slot in waits)
+    def _by_waiting(
+        self, run: Waiting, host: Host
+    ) -> tuple[timedelta, Host, frozenset[int]] | None:
+        """Return how long until a host has enough, and which slots; None if it never will."""
+        needs, kept = run.needs, self._reserved[host.worker]
+        gathered, cores = self._free(needs, host, kept)
+        wait = timedelta(0)
+        there = [(self._wait_for(other, run), other) for other in self._there[host.worker]]
+        for when, other in sorted(there, key=lambda pair: pair[0]):
+            if len(gathered) >= needs.slots and cores >= needs.cores:
+                break
+            gathered += self._gain(other, needs, host)
+            cores += other.cores
+            wait = when
+        if len(gathered) < needs.slots or cores < needs.cores:
+            return None
+        return wait, host, frozenset(gathered[: needs.slots])
 
-    def _wait_for(self, slot: int) -> timedelta:
-        if slot not in self._taken:
-            return timedelta(0)
-        occupant = self._occupant.get(slot)
-        if occupant is None or occupant.seconds is None:
+    def _gain(self, running: Running, needs: Needs, host: Host) -> list[int]:
+        """Return the slots that suit which a run would leave to whoever comes next."""
+        suiting, closed = self._suiting(needs, host), _slots_of(self._reserved[host.worker])
+        return [slot for slot in running.slots if slot in suiting and slot not in closed]
+
+    def _wait_for(self, running: Running, run: Waiting) -> timedelta:
+        if self._is_asked(running) or self._gives_way(running, run):
+            return timedelta(0)  # once all others have ended
+        if running.seconds is None:
             return NEVER
-        return max(timedelta(0), remaining(occupant, self._now))
+        return max(timedelta(0), remaining(running, self._now))
 
 
-def _could_hold(host: Host, needs: Needs) -> bool:
-    """Whether a host could ever run something of those needs."""
-    enough = sum(slot.suits(needs) for slot in host.slots) >= needs.slots
+def _slots_of(kept: Sequence[Reservation]) -> frozenset[int]:
+    return frozenset[int]().union(*(reservation.slots for reservation in kept))
+
+
+def _line(run: Waiting) -> tuple[str, str, str]:
+    return run.owner, run.needs.queue, run.needs.kind
+
+
+def _could_hold(host: Host, needs: Needs, *, without: Collection[int] = frozenset()) -> bool:
+    """Whether a host could ever run something of those needs; without: on other slots only."""
+    suiting = sum(slot.suits(needs) and slot.id not in without for slot in host.slots)
+    enough = suiting >= needs.slots
     return enough and (host.cores == 0 or host.cores >= needs.cores)
 
 
@@ -400,9 +496,10 @@ class Ledger:
             return own, own
         return self._group_used[account.group] / self._groups.get(account.group, 1.0), own
 
-    def rank(self, run: Waiting | Running) -> tuple[int, float, float, str]:
-        """Return what sorts runs: priority, then fair share, then submission."""
-        return (-run.priority, *self.weigh(run.owner), run.run_id)
+    def rank(self, run: Waiting | Running) -> tuple[int, bool, float, float, str]:
+        """Return what sorts runs: priority, a kept turn, fair share, submission."""
+        has_turn = isinstance(run, Waiting) and run.reserved
+        return (-run.priority, not has_turn, *self.weigh(run.owner), run.run_id)
 
     def charge(self, owner: str, seconds: float) -> None:
         """Add slot-seconds."""
@@ -418,11 +515,12 @@ def in_turn(snapshot: Snapshot, *, unknown: float) -> Iterator[Waiting]:
     unknown: seconds of a run that nothing is known of.
     """
     ledger = Ledger(snapshot.accounts, snapshot.groups)
-    lines: dict[int, dict[str, list[Waiting]]] = defaultdict(lambda: defaultdict(list))
+    lines: dict[tuple[int, bool], dict[str, list[Waiting]]]
+    lines = defaultdict(lambda: defaultdict(list))
     for run in sorted(snapshot.waiting, key=lambda run: run.run_id, reverse=True):
-        lines[run.priority][run.owner].append(run)
-    for priority in sorted(lines, reverse=True):
-        owners = lines[priority]
+        lines[run.priority, run.reserved][run.owner].append(run)
+    for turn in sorted(lines, reverse=True):
+        owners = lines[turn]
         while owners:
             owner = min(owners, key=lambda name: (*ledger.weigh(name), owners[name][-1].run_id))
             run = owners[owner].pop()
@@ -434,7 +532,7 @@ def in_turn(snapshot: Snapshot, *, unknown: float) -> Iterator[Waiting]:
 
 
 def forecast(snapshot: Snapshot, run_id: str, *, unknown: float) -> datetime | None:
-    """Return when a waiting run is expected to start; None if no host here could ever run it.
+    """Return when a waiting run is expected to start; None if no host could run it on what it has.
 
     The waiting runs are laid onto the slots one after the other, each where it starts first.
 
@@ -444,7 +542,7 @@ def forecast(snapshot: Snapshot, run_id: str, *, unknown: float) -> datetime | N
     for run in in_turn(snapshot, unknown=unknown):
         best = min(
             (_earliest(host, run.needs, free_at) for host in snapshot.hosts
-             if _could_hold(host, run.needs)),
+             if _could_hold(host, run.needs, without=snapshot.lost_slots)),
             key=lambda found: found[0],
             default=None,
         )  # fmt: skip
@@ -460,7 +558,8 @@ def forecast(snapshot: Snapshot, run_id: str, *, unknown: float) -> datetime | N
 
 def _free_at(snapshot: Snapshot, unknown: float) -> dict[int, datetime]:
     now = snapshot.now
-    found = {slot.id: now for host in snapshot.hosts for slot in host.slots}
+    offered = (slot.id for host in snapshot.hosts for slot in host.slots)
+    found = {slot: now for slot in offered if slot not in snapshot.lost_slots}
     for run in snapshot.running:
         seconds = unknown if run.seconds is None else run.seconds
         end = run.started_at + timedelta(seconds=seconds)
@@ -472,6 +571,10 @@ def _free_at(snapshot: Snapshot, unknown: float) -> dict[int, datetime]:
 def _earliest(
     host: Host, needs: Needs, free_at: Mapping[int, datetime]
 ) -> tuple[datetime, tuple[int, ...]]:
-    suiting = sorted((free_at[slot.id], slot.id) for slot in host.slots if slot.suits(needs))
+    suiting = sorted(
+        (free_at[slot.id], slot.id)
+        for slot in host.slots
+        if slot.suits(needs) and slot.id in free_at
+    )
     chosen = suiting[: needs.slots]
     return chosen[-1][0], tuple(slot for _, slot in chosen)

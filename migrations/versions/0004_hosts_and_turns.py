@@ -28,8 +28,10 @@ def upgrade() -> None:
     with op.batch_alter_table("workers") as batch:
         for name, kind in COLUMNS.items():
             batch.add_column(sa.Column(name, kind, nullable=True))
-    no = sa.Column("reserved", sa.Boolean(), nullable=False, server_default=sa.false())
-    op.add_column("runs", no)
+    turn: sa.Column[bool] = sa.Column(
+        "reserved", sa.Boolean(), nullable=False, server_default=sa.false()
+    )
+    op.add_column("runs", turn)
     op.add_column("slots", sa.Column("released_at", UtcDateTime(), nullable=True))
 
 

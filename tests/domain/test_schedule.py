@@ -345,5 +345,7 @@ def carried_out(seen: Snapshot, found: Plan) -> Snapshot:
         account = accounts[run.owner]
         accounts[run.owner] = replace(account, usage=account.usage + 60.0 * len(start.slots))
     started_ids = {start.run_id for start in found.starts}
-    waiting = (*(r for r in seen.waiting if r.run_id not in started_ids), *back)
+    kept = {reservation.run_id for reservation in found.reservations}
+    left = (run for run in seen.waiting if run.run_id not in started_ids)
+    waiting = (*(replace(r, reserved=r.reserved or r.run_id in kept) for r in left), *back)
     return replace(seen, waiting=waiting, running=tuple(running), accounts=accounts)
