@@ -33,7 +33,9 @@ def position(connection: Connection, run_id: str, now: datetime) -> Position:
         told = "its backoff after a lost attempt"
         return Position(0, "backoff", told, run.not_before, "the end of the backoff")
     seen = snapshots.snapshot(connection, now, whole=True)
-    (mine,) = (waiting for waiting in seen.waiting if waiting.run_id == run_id)
+    mine = next((waiting for waiting in seen.waiting if waiting.run_id == run_id), None)
+    if mine is None:  # on PostgreSQL it may have started since it was read
+        return Position(0, "state", "nothing: it was taken up at this moment")
     decided = schedule.plan(seen)
     start, basis = _forecast(connection, seen, decided, mine)
     ahead = _ahead(seen, mine)
@@ -71,6 +73,13 @@ def _told(why: Why, mine: Waiting, seen: Snapshot, decided: Plan, ahead: int) ->
             return f"a worker with {wants}: none is alive"
         case "impossible":
             return f"{wants} on one host: no host has that; ask for less, or for another queue"
+        case "set-aside":
+            return f"{wants}: its host has that, but gives it to nobody; `part doctor` says why"
+        case "beyond-quota":
+            return (
+                f"a larger quota: {account.most_running} slots at once is that of {mine.owner}, "
+                f"and it asks for {mine.needs.slots}"
+            )
         case "running-quota":
             return (
                 f"a run of {mine.owner} to end: {account.most_running} slots at once is the quota"
@@ -79,11 +88,18 @@ def _told(why: Why, mine: Waiting, seen: Snapshot, decided: Plan, ahead: int) ->
             most = (account.most_week or 0.0) / 3600
             return f"the quota of {mine.owner}: {most:g} slot-hours in seven days are used up"
         case "reserved":
-            whose = next(r.run_id for r in decided.reservations if r.run_id != mine.run_id)
-            return f"slots that are kept for run {whose}, which is before it and needs more"
+            return f"slots that are kept for run {_kept_for(mine, decided)}, which is before it"
         case "slots":
             before = f"; {ahead} run(s) come before it" if ahead else ""
             return f"{wants} to be free{before}"
+
+
+def _kept_for(mine: Waiting, decided: Plan) -> str:
+    """Name the first whose slots it could use, or else whose cores."""
+    others = [r for r in decided.reservations if r.run_id != mine.run_id]
+    same = (mine.needs.queue, mine.needs.kind)
+    alike = [r for r in others if (r.needs.queue, r.needs.kind) == same]
+    return (alike or others)[0].run_id
 
 
 def described(needs: Needs) -> str:
@@ -104,7 +120,9 @@ def _forecast(
 ) -> tuple[datetime | None, str]:
     if decided.why[mine.run_id] in ("no-worker", "impossible"):
         return None, "no host could run it"
-    if decided.why[mine.run_id] in ("running-quota", "week-quota"):
+    if decided.why[mine.run_id] == "set-aside":
+        return None, "somebody has to act first"
+    if decided.why[mine.run_id] in ("beyond-quota", "running-quota", "week-quota"):
         return None, "a quota, not the slots, holds it"
     unknown, basis = _typical(connection)
     at = schedule.forecast(seen, mine.run_id, unknown=unknown)

@@ -4,7 +4,7 @@ Who is next is decided in :mod:`domain.schedule`; here a plan is carried out.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from domain.run_state import RunState
 from domain.schedule import Start, plan
 from store import fleet
 from store import runs as gate
+from store.engine import database_now
 from store.fleet import LIVE
 from store.rows import Claim, Heartbeat, Reaped, RunRow
 from store.snapshots import snapshot
@@ -36,9 +37,9 @@ def claim(connection: Connection, *, worker: str, now: datetime, lease: timedelt
 
     lease: how long the claim lives without renewal.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))
+    now += _take_the_claim_lock(connection)
     decided = plan(snapshot(connection, now, worker=worker), worker=worker)
+    _keep_turns(connection, {r.run_id for r in decided.reservations})
     start = next((start for start in decided.starts if start.worker == worker), None)
     if decided.yields:
         # Runs before leases, as all transactions take them; of runs, all at once.
@@ -47,6 +48,26 @@ def claim(connection: Connection, *, worker: str, now: datetime, lease: timedelt
             leases.update().where(LIVE, leases.c.run_id.in_(decided.yields)).values(yielding=True)
         )
     return None if start is None else _claim(connection, start, now, lease)
+
+
+def _take_the_claim_lock(connection: Connection) -> timedelta:
+    """Let nobody else claim in this transaction's time; return the whole seconds it waited.
+
+    A claimer that froze keeps others waiting: a lease that counts from before would be shorter.
+    """
+    if connection.dialect.name != "postgresql":
+        return timedelta(0)
+    asked = database_now(connection)
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))
+    waited = database_now(connection) - asked
+    return timedelta(seconds=waited // timedelta(seconds=1))
+
+
+def _keep_turns(connection: Connection, reserved: Collection[str]) -> None:
+    """Remember for whom slots are kept, until they start: their ranks would change before."""
+    new = sa.and_(runs.c.id.in_(reserved), ~runs.c.reserved, runs.c.state == RunState.QUEUED)
+    if reserved and (found := connection.scalars(sa.select(runs.c.id).where(new)).all()):
+        connection.execute(runs.update().where(new, runs.c.id.in_(found)).values(reserved=True))
 
 
 def _claim(connection: Connection, start: Start, now: datetime, lease: timedelta) -> Claim:
@@ -79,6 +100,7 @@ def _start(connection: Connection, run_id: str, worker: str, now: datetime) -> R
     columns = {
         "attempt": runs.c.attempt + 1,
         "worker": worker,
+        "reserved": False,
         "started_at": sa.func.coalesce(runs.c.started_at, sa.literal(now, runs.c.started_at.type)),
         "alive_at": now,
         "advanced_at": now,

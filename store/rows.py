@@ -142,8 +142,8 @@ class Position:
 
     ahead: int
     why: str
-    """The rule or resource that holds it: state, paused, after, backoff, slots, reserved,
-    running-quota, week-quota, no-worker, impossible; or starts."""
+    """The rule or resource that holds it: state, paused, after, backoff, or one of
+    ``domain.schedule.Why``."""
     waits_for: str
     estimated_start: datetime | None = None
     basis: str = ""

@@ -54,6 +54,7 @@ _WAITING = (
     runs.c.owner,
     runs.c.priority,
     runs.c.preemptible,
+    runs.c.reserved,
     sa.func.coalesce(runs.c.expected_seconds, families.c.seconds).label("seconds"),
     needs.c.queue,
     needs.c.kind,
@@ -66,7 +67,9 @@ _WAITING = (
 
 def _waiting(row: Any) -> Waiting:  # noqa: ANN401 - a row of the columns above
     wants = Needs(row.queue, row.kind, row.slots, row.memory, row.model, row.cores)
-    return Waiting(row.id, row.owner, wants, row.priority, row.seconds, row.preemptible)
+    return Waiting(
+        row.id, row.owner, wants, row.priority, row.seconds, row.preemptible, row.reserved
+    )
 
 
 def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
@@ -78,7 +81,9 @@ def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
         .correlate(needs, users)
         .scalar_subquery()
     )
-    pairs = sa.select(first.label("id")).select_from(needs.join(users, sa.true()))
+    # Of all that anybody ever asked for, most is in no queue now.
+    asked = sa.exists().where(runs.c.needs_id == needs.c.id, runs.c.state == RunState.QUEUED)
+    pairs = sa.select(first.label("id")).select_from(needs.join(users, sa.true())).where(asked)
     found = [run_id for run_id in connection.scalars(pairs) if run_id is not None]
     # A query of its own: joined to the look-ups, PostgreSQL reads all of `runs`.
     return _described(connection, runs.c.id.in_(found)) if found else ()

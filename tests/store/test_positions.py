@@ -10,6 +10,7 @@ from domain.run_state import RunState
 from store import fleet, positions, queue, runs, users
 from store.engine import reading, writing
 from store.rows import RunRow, SlotSpec
+from store.tables import users as user_rows
 from tests.store.databases import NOW, after
 from tests.store.making import claimed, host, queued, running
 
@@ -73,7 +74,7 @@ def somebody_is_before_it(connection: Connection) -> RunRow:
     return queued(connection, now=after(1))
 
 
-@scenario("slots", "1 cpu slot to be free")
+@scenario("set-aside", "gives it to nobody; `part doctor` says why")
 def its_slot_is_in_quarantine(connection: Connection) -> RunRow:
     host(connection)
     for owner in ("ada", "bob", "ada"):
@@ -100,6 +101,13 @@ def its_owner_holds_enough(connection: Connection) -> RunRow:
     queued(connection)
     assert claimed(connection) is not None
     return queued(connection)
+
+
+@scenario("beyond-quota", "1 slots at once is that of ada, and it asks for 2")
+def it_asks_for_more_than_its_owners_quota(connection: Connection) -> RunRow:
+    users.set_limits(connection, "ada", {"most_running": 1})
+    host(connection, cpu=2)
+    return queued(connection, resources={"cpu_slots": 2})
 
 
 @scenario("week-quota", "0.01 slot-hours in seven days are used up")
@@ -149,6 +157,43 @@ def test_the_reason_is_the_right_one(engine, name):
     with reading(engine) as connection:
         told = positions.position(connection, run.id, after(50))
     assert (told.why, says in told.waits_for) == (why, True), told
+
+
+def test_the_run_that_slots_are_kept_for_is_one_of_its_own_queue(engine):
+    with writing(engine) as connection:
+        host(connection, cpu=2, gpu=2)
+        large = {}
+        for kind in ("cpu_slots", "gpus"):
+            queued(connection, resources={kind: 1, "preemptible": False})
+            assert claimed(connection) is not None
+            large[kind] = queued(connection, resources={kind: 2})
+        small = {"gpus": 1, "preemptible": False}
+        run = queued(connection, resources=small, now=after(1))
+        told = positions.position(connection, run.id, after(2))
+    assert (told.why, large["gpus"].id in told.waits_for) == ("reserved", True), told
+
+
+def test_a_turn_is_kept_until_the_run_starts(engine):
+    """However the ranks of its owner change: otherwise no host would ever be empty."""
+    with writing(engine) as connection:
+        host(connection, cpu=2)
+        queued(connection, owner="bob", resources={"preemptible": False})
+        first = claimed(connection)
+        large = queued(connection, resources={"cpu_slots": 2})
+        assert claimed(connection) is None
+        assert runs.get(connection, large.id).reserved
+        spent = {"usage_seconds": 1e6, "usage_at": NOW}
+        connection.execute(user_rows.update().where(user_rows.c.name == "ada").values(**spent))
+        other = queued(connection, owner="bob", resources={"preemptible": False}, now=after(1))
+        assert claimed(connection, now=after(2)) is None
+        told = positions.position(connection, other.id, after(2))
+        assert (told.why, large.id in told.waits_for) == ("reserved", True)
+        runs.transition(
+            connection, first.run.id, to=RunState.SUCCEEDED, now=after(3), reason="", attempt=1
+        )
+        taken = claimed(connection, now=after(3))
+        assert taken.run.id == large.id
+        assert not runs.get(connection, large.id).reserved
 
 
 def test_every_rule_has_a_scenario():
