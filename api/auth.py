@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from fastapi import Depends, Request
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,7 +53,7 @@ class Authentication:
             login = isinstance(error, Unauthenticated) and wants_page and scope["method"] == "GET"
             refusal = redirect(f"/login?next={_path(scope)}") if login else from_error(error)
             await refusal(scope, receive, send)
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, PoolExhausted):
             await unavailable()(scope, receive, send)
         else:
             await self._app(scope, receive, send)

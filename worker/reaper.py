@@ -29,6 +29,7 @@ def reap(engine: Engine, settings: WorkerSettings) -> int:
             now=database_now(connection),
             lease=settings.lease,
             max_attempts=settings.max_attempts,
+            failed=_tell_failure,
         )
     _tell(lost)
     return len(lost)
@@ -75,7 +76,10 @@ def recover(
         return
     if not supervised:
         now, most = database_now(connection), settings.max_attempts
-        _tell(queue.recover(connection, worker=mine.name, now=now, max_attempts=most))
+        lost = queue.recover(
+            connection, worker=mine.name, now=now, max_attempts=most, failed=_tell_failure
+        )
+        _tell(lost)
     orphans.end(settings.work_folder, left_behind(connection, settings, supervised=supervised))
 
 
@@ -119,3 +123,7 @@ def _start_of(pid: int) -> float | None:
 def _tell(lost: Iterable[Reaped]) -> None:
     for item in lost:
         log.warning("run %s lost attempt %d and is %s", item.run_id, item.attempt, item.outcome)
+
+
+def _tell_failure(run_id: str, attempt: int, error: Exception) -> None:
+    log.error("run %s attempt %d could not be given back", run_id, attempt, exc_info=error)

@@ -12,11 +12,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from domain.run_state import RunState
 from store import fleet, metrics, queue, runs
 from store.blobs import Blobs
 from store.tables import runs as run_rows
 from worker import foreman, orphans, process, supervisor
 from worker.foreman import Foreman
+from worker.recorder import failure
 from worker.supervisor import Supervisor
 
 
@@ -43,6 +45,15 @@ def forget_attempts() -> None:
         return to
 
     queue._give_back = wrong
+
+
+def fail_the_lost() -> None:
+    """A run whose attempt was lost has failed."""
+
+    def wrong(reason: str) -> supervisor.Verdict:
+        return RunState.FAILED, reason, failure("infrastructure", "lost", reason)
+
+    supervisor._lost = wrong
 
 
 def raise_the_dead() -> None:
@@ -144,6 +155,7 @@ def _drop_indexes() -> None:
 BUGS: Mapping[str, tuple[Callable[[], None], str, tuple[str, ...]]] = {
     "keep-leases": (keep_leases, "one live lease a run", ("kill child",)),
     "forget-attempts": (forget_attempts, "attempts only rise", ("kill child",)),
+    "fail-the-lost": (fail_the_lost, "ends are right", ("kill child",)),
     "raise-the-dead": (raise_the_dead, "ends are final", ("flush broker",)),
     "share-slots": (share_slots, "slots suffice", ("flush broker",)),
     "claim-seldom": (claim_seldom, "runnable runs start within two polls", ("kill child",)),

@@ -62,6 +62,15 @@ def ends_are_final(samples: Samples, histories: Sequence[History]) -> Iterator[s
             yield f"run {history.run_id} ended as {ends}"
 
 
+def ends_are_right(_: Samples, histories: Sequence[History]) -> Iterator[str]:
+    """A run succeeds, unless somebody cancelled it or the disk was full."""
+    for history in histories:
+        cancelled = history.state == "cancelled" and history.cancelled
+        full = history.state == "failed" and history.failure == "disk-full"
+        if history.state.is_terminal and history.state != "succeeded" and not cancelled | full:
+            yield f"run {history.run_id} is {history.state}: {history.failure or 'nobody asked'}"
+
+
 def slots_suffice(samples: Samples, _: Sequence[History]) -> Iterator[str]:
     """A host has no more leases or running children than slots, a slot no more than one."""
     for sample in filter(None, samples):
@@ -153,6 +162,7 @@ INVARIANTS: Mapping[str, Callable[[Samples, Sequence[History]], Iterator[str]]] 
     "one live lease a run": one_live_lease,
     "attempts only rise": attempts_rise,
     "ends are final": ends_are_final,
+    "ends are right": ends_are_right,
     "slots suffice": slots_suffice,
     "runnable runs start within two polls": runnable_runs_start,
     "metrics without gaps or doubles": metrics_are_whole,

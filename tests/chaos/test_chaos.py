@@ -25,6 +25,7 @@ KEPT = History(
     state=RunState.SUCCEEDED,
     attempt=2,
     failure="",
+    cancelled=False,
     events=(("queued", 0), ("running", 1), ("queued", 1), ("running", 2), ("succeeded", 2)),
     leases=LEASES,
     points=tuple(enumerate(LOSSES)),
@@ -55,6 +56,15 @@ WRONG = {
     "one live lease a run": ([TWICE, OVER], KEPT),
     "attempts only rise": ([OVER, replace(OVER, runs={"run": (RunState.SUCCEEDED, 1)})], KEPT),
     "ends are final": ([OVER, replace(OVER, runs={"run": (RunState.QUEUED, 2)})], KEPT),
+    "ends are right": (
+        [replace(OVER, runs={"run": (RunState.FAILED, 2)})],
+        replace(
+            KEPT,
+            state=RunState.FAILED,
+            failure="infrastructure",
+            events=(*KEPT.events[:-1], ("failed", 2)),
+        ),
+    ),
     "slots suffice": ([replace(RUNNING, devices={"ada": 1, "bob": 0}), OVER], KEPT),
     "runnable runs start within two polls": ([WAITING, later(WAITING, 2)], KEPT),
     "metrics without gaps or doubles": ([OVER], replace(KEPT, points=KEPT.points[:1] * 2)),

@@ -64,6 +64,8 @@ class History:
     state: RunState
     attempt: int
     failure: str
+    cancelled: bool
+    """Whether somebody asked for it."""
     events: tuple[tuple[str, int], ...]
     """State and attempt after each change of state."""
     leases: tuple[Lease, ...]
@@ -120,7 +122,7 @@ def history(lab: Lab, run_id: str) -> History:
     with reading(lab.engine) as connection:
         row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one()
         events = connection.execute(
-            sa.select(run_events.c.target, run_events.c.attempt)
+            sa.select(run_events.c.target, run_events.c.attempt, run_events.c.reason)
             .where(run_events.c.run_id == run_id)
             .order_by(run_events.c.id)
         ).all()
@@ -137,7 +139,8 @@ def history(lab: Lab, run_id: str) -> History:
         state=RunState(row.state),
         attempt=row.attempt,
         failure=(row.failure or {}).get("failure_class", ""),
-        events=tuple((target, attempt) for target, attempt in events),
+        cancelled=any(reason.startswith("cancelled by ") for *_, reason in events),
+        events=tuple((target, attempt) for target, attempt, _ in events),
         leases=mine,
         points=points,
         weights=_sha256(lab, files[0].key, files[0].sha256) if len(files) == 1 else None,
