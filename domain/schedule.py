@@ -305,13 +305,13 @@ class _Planner:
 
     def _has_room(self, run: Waiting, host: Host) -> bool:
         free, cores = self._free(run.needs, host, ())
-        return len(free) >= run.needs.slots and cores >= run.needs.cores
+        return _suffice(run.needs, free, cores)
 
     def _start(self, run: Waiting, host: Host, *, may_slip_in: bool) -> bool:
         kept = self._reserved[host.worker]
         closed = [r for r in kept if not (may_slip_in and self._may_slip_in(run, r))]
         free, cores = self._free(run.needs, host, closed)
-        if len(free) < run.needs.slots or cores < run.needs.cores:
+        if not _suffice(run.needs, free, cores):
             return False
         free.sort(key=_slots_of(kept).__contains__)
         chosen = tuple(free[: run.needs.slots])
@@ -375,14 +375,14 @@ class _Planner:
         gathered, cores = self._free(needs, host, kept)
         victims: list[Running] = []
         for other in candidates:
-            if len(gathered) >= needs.slots and cores >= needs.cores:
+            if _suffice(needs, gathered, cores):
                 break
             gained = self._gain(other, needs, host) if len(gathered) < needs.slots else []
-            if gained or (other.cores and cores < needs.cores):
+            if gained or (other.cores and needs.cores > max(cores, 0)):
                 victims.append(other)
                 gathered += gained
                 cores += other.cores
-        if len(gathered) < needs.slots or cores < needs.cores:
+        if not _suffice(needs, gathered, cores):
             return None
         lost = sum((self._now - victim.started_at).total_seconds() for victim in victims)
         slots = frozenset(gathered[: needs.slots])
@@ -423,12 +423,12 @@ class _Planner:
         wait = timedelta(0)
         there = [(self._wait_for(other, run), other) for other in self._there[host.worker]]
         for when, other in sorted(there, key=lambda pair: pair[0]):
-            if len(gathered) >= needs.slots and cores >= needs.cores:
+            if _suffice(needs, gathered, cores):
                 break
             gathered += self._gain(other, needs, host)
             cores += other.cores
             wait = when
-        if len(gathered) < needs.slots or cores < needs.cores:
+        if not _suffice(needs, gathered, cores):
             return None
         return wait, host, frozenset(gathered[: needs.slots])
 
@@ -443,6 +443,11 @@ class _Planner:
         if running.seconds is None:
             return NEVER
         return max(timedelta(0), remaining(running, self._now))
+
+
+def _suffice(needs: Needs, slots: Collection[int], cores: float) -> bool:
+    """Whether that is enough. cores: below zero where more are kept than are free."""
+    return len(slots) >= needs.slots and (needs.cores == 0 or cores >= needs.cores)
 
 
 def _slots_of(kept: Sequence[Reservation]) -> frozenset[int]:

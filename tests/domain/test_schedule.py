@@ -135,6 +135,10 @@ class TestQuotas:
         assert started(found) == ["1", "3"]
         assert found.why["2"] == "running-quota"
 
+    def test_a_run_that_no_quota_will_ever_admit_is_told_so(self):
+        found = decided(waits("1", count=3), accounts={"ada": Account(most_running=2)})
+        assert found.why["1"] == "beyond-quota"
+
     def test_hours_in_a_week_hold_nobody_else(self):
         accounts = {"ada": Account(week=10, most_week=10)}
         found = decided(waits("1"), waits("2", "bob"), accounts=accounts)
@@ -162,6 +166,49 @@ class TestReservations:
             waits("1", count=4), waits("2", "eve", preemptible=False), running=self.RUNNING
         )
         assert found.why["2"] == "reserved"
+
+    def test_cores_are_kept_as_slots_are(self):
+        """Runs that need few of them would go on for ever beside one that needs all."""
+        busy = (runs("r", 0, cores=8, seconds=900, preemptible=False),)
+        large = waits("1", needs=gpus(cores=32))
+        late = waits("2", "eve", needs=gpus(cores=8), seconds=1e4, preemptible=False)
+        frugal = waits("3", "eve", seconds=1e4, preemptible=False)
+        found = decided(large, late, frugal, running=busy, hosts=(host(cores=32),))
+        assert started(found) == ["3"], "it needs no core, and a slot is left"
+        assert found.why == {"1": "slots", "2": "reserved", "3": "starts"}
+        assert found.reservations[0].at == NOW + timedelta(seconds=300)
+
+    def test_a_turn_is_kept_when_ranks_change(self):
+        large = waits("1", count=4, reserved=True)
+        other = waits("2", "eve", preemptible=False)
+        accounts = {"ada": Account(usage=1e6)}
+        found = decided(large, other, running=self.RUNNING, accounts=accounts)
+        assert (found.why["2"], found.reservations[0].run_id) == ("reserved", "1")
+        above = replace(other, priority=1)
+        assert started(decided(large, above, running=self.RUNNING, accounts=accounts)) == ["2"]
+
+    def test_of_an_owners_runs_only_the_first_keeps_slots(self):
+        """A younger large one would overtake the older small ones."""
+        running = tuple(runs(f"r{i}", i, seconds=600) for i in range(4))
+        small, large = waits("1"), waits("2", count=4)
+        assert decided(small, large, running=running).reservations == ()
+        (kept,) = decided(replace(small, run_id="3"), large, running=running).reservations
+        assert kept.run_id == "2"
+
+    def test_slots_that_are_set_aside_keep_nobody_waiting_but_who_needs_them(self):
+        large, small = waits("1", count=4), waits("2", "eve", preemptible=False)
+        aside = frozenset({3})
+        found = decided(large, small, lost_slots=aside)
+        assert (found.why["1"], started(found), found.reservations) == ("set-aside", ["2"], ())
+        seen = Snapshot(NOW, (host(),), (large, small), lost_slots=aside)
+        assert forecast(seen, "1", unknown=60) is None
+        assert forecast(seen, "2", unknown=60) == NOW
+
+    def test_a_host_that_has_enough_is_kept_rather_than_one_with_slots_set_aside(self):
+        two = (host("a", 4), host("b", 4, first=4))
+        busy = (runs("r", 4, 5, seconds=1200, preemptible=False),)
+        found = decided(waits("1", count=4), hosts=two, running=busy, lost_slots=frozenset({0}))
+        assert [r.worker for r in found.reservations] == ["b"]
 
     def test_what_slipped_in_gives_way_when_that_is_enough(self):
         filler = runs("f", 0, owner="eve", backfilled=True)
@@ -197,6 +244,21 @@ class TestPreemption:
         )
         assert decided(waits("1", priority=2), running=running).yields == ("young",)
 
+    def test_nobody_is_asked_who_leaves_nothing_that_is_needed(self):
+        two = (*host(count=2).slots, Slot(9, "cpu", "cpu"))
+        running = (
+            runs("elsewhere", 9, ago=10),
+            runs("cores", 0, ago=900, cores=30),
+            runs("few", 1, ago=20, cores=2),
+        )
+        found = decided(
+            waits("1", needs=gpus(cores=20), priority=1),
+            running=running,
+            hosts=(Host("a", two, cores=32),),
+        )
+        assert "elsewhere" not in found.yields
+        assert "cores" in found.yields
+
     def test_equals_do_not_push_each_other_out(self):
         running = tuple(runs(f"{i}", i) for i in range(4))
         found = decided(waits("5"), running=running)
@@ -220,15 +282,16 @@ class TestForecast:
         assert forecast(seen, "1", unknown=60) is None
 
 
-needs = st.builds(gpus, st.integers(1, 4))
+needs = st.builds(gpus, st.integers(1, 4), cores=st.sampled_from([0, 0, 4, 12]))
 people = st.sampled_from(["ada", "bob", "eve"])
 
 
 @st.composite
 def labs(draw) -> Snapshot:
     """Any lab of two hosts, part of whose slots are busy."""
-    hosts = (host("a", 4), host("b", 2, first=4))
+    hosts = (host("a", 4, cores=16), host("b", 2, first=4))
     busy = draw(st.sets(st.integers(0, 5)))
+    aside = draw(st.sets(st.integers(0, 5), max_size=2)) - busy
     running = tuple(
         runs(
             f"r{slot}",
@@ -238,6 +301,7 @@ def labs(draw) -> Snapshot:
             seconds=draw(st.none() | st.floats(1, 1e5)),
             preemptible=draw(st.booleans()),
             backfilled=draw(st.booleans()),
+            cores=draw(st.sampled_from([0, 0, 4])),
         )
         for slot in sorted(busy)
     )
@@ -249,6 +313,7 @@ def labs(draw) -> Snapshot:
             draw(st.integers(-1, 1)),
             draw(st.none() | st.floats(1, 1e5)),
             draw(st.booleans()),
+            draw(st.booleans()),
         )
         for i in range(draw(st.integers(0, 6)))
     )
@@ -257,10 +322,12 @@ def labs(draw) -> Snapshot:
             usage=draw(st.floats(0, 1e5)),
             share=float(draw(st.fractions(Fraction(1, 4), 4))),
             most_running=draw(st.none() | st.integers(0, 4)),
+            group=draw(st.sampled_from([None, "vision"])),
         )
         for name in ("ada", "bob", "eve")
     }
-    return Snapshot(NOW, hosts, waiting, running, accounts)
+    groups = {"vision": draw(st.sampled_from([0.5, 2.0]))}
+    return Snapshot(NOW, hosts, waiting, running, accounts, groups, frozenset(aside))
 
 
 @settings(max_examples=300, deadline=None)
@@ -272,6 +339,7 @@ def test_laws_of_every_plan(seen, asking):
     given_out = [slot for start in found.starts for slot in start.slots]
     assert len(given_out) == len(set(given_out)), "no slot twice"
     assert busy.isdisjoint(given_out), "no slot that is held"
+    assert seen.lost_slots.isdisjoint(given_out), "none that is set aside"
     by_id = {run.run_id: run for run in seen.waiting}
     for start in found.starts:
         assert {where[slot] for slot in start.slots} == {start.worker}, "one host"
@@ -287,6 +355,14 @@ def test_laws_of_every_plan(seen, asking):
     for owner in {by_id[start.run_id].owner for start in found.starts}:
         most = seen.accounts[owner].most_running
         assert most is None or holds[owner] <= most
+    used = sum(run.cores for run in seen.running if run.slots[0] < 4)
+    used += sum(by_id[start.run_id].needs.cores for start in found.starts if start.worker == "a")
+    new = [start.run_id for start in found.starts if start.worker == "a"]
+    assert used <= 16 or not any(by_id[run_id].needs.cores for run_id in new), "cores suffice"
+    kept = [slot for reservation in found.reservations for slot in reservation.slots]
+    assert len(kept) == len(set(kept)), "no slot is kept twice"
+    assert seen.lost_slots.isdisjoint(kept)
+    assert len(found.yields) == len(set(found.yields)), "nobody is asked twice"
     for run_id in found.yields:
         victim = next(run for run in seen.running if run.run_id == run_id)
         assert victim.preemptible
@@ -295,15 +371,17 @@ def test_laws_of_every_plan(seen, asking):
 @settings(max_examples=200, deadline=None)
 @given(labs())
 def test_a_free_slot_and_a_run_that_fits_do_not_wait_for_each_other(seen):
-    """Unless a reservation or a quota says so, whoever fits starts."""
+    """Unless slots are kept for another, who is named, or a quota holds it, whoever fits starts."""
     found = plan(seen)
-    taken = {slot for run in seen.running for slot in run.slots}
+    taken = {slot for run in seen.running for slot in run.slots} | seen.lost_slots
     taken |= {slot for start in found.starts for slot in start.slots}
     for run in seen.waiting:
-        if found.why[run.run_id] != "slots" or found.reservations:
-            continue
-        room = max(sum(slot.id not in taken for slot in one.slots) for one in seen.hosts)
-        assert room < run.needs.slots
+        why = found.why[run.run_id]
+        if why == "reserved":
+            assert {r.run_id for r in found.reservations} - {run.run_id}
+        elif why == "slots" and not run.needs.cores:
+            room = max(sum(slot.id not in taken for slot in one.slots) for one in seen.hosts)
+            assert room < run.needs.slots
 
 
 @settings(max_examples=200, deadline=None)
