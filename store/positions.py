@@ -1,5 +1,6 @@
 """Where a run stands, what it waits for, when it may start; and the queue in numbers."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -36,11 +37,19 @@ def position(connection: Connection, run_id: str, now: datetime) -> Position:
     mine = next((waiting for waiting in seen.waiting if waiting.run_id == run_id), None)
     if mine is None:  # on PostgreSQL it may have started since it was read
         return Position(0, "state", "nothing: it was taken up at this moment")
-    decided = schedule.plan(seen)
+    decided = schedule.plan(_as_claimed(seen, mine))
     start, basis = _forecast(connection, seen, decided, mine)
     ahead = _ahead(seen, mine)
     why = decided.why[run_id]
     return Position(ahead, why, _told(why, mine, seen, decided, ahead), start, basis)
+
+
+def _as_claimed(seen: Snapshot, mine: Waiting) -> Snapshot:
+    """Return what a claim is decided on, and the run that is asked about."""
+    first: dict[tuple[str, Needs], Waiting] = {}
+    for run in sorted(seen.waiting, key=lambda run: (-run.priority, run.run_id)):
+        first.setdefault((run.owner, run.needs), run)
+    return replace(seen, waiting=tuple({*first.values(), mine}))
 
 
 def _whom_it_follows(connection: Connection, run: RunRow) -> str:
