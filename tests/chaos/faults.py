@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from random import Random
@@ -12,10 +13,12 @@ from subprocess import Popen
 import redis
 from celery import Celery
 
-from partlab.errors import ClientError
+from partlab.errors import ClientError, Refused
 from tests.chaos.lab import WORKERS, Lab
 
 Undo = Callable[[], None]
+ANSWER_SECONDS = 60.0
+"""Within which the API, once it is there again, has answered."""
 
 
 def nothing() -> None:
@@ -214,11 +217,26 @@ def _ask(lab: Lab, rng: Random, what: str, then: str | None = None) -> Undo:
     def answer() -> None:
         first.join()
         for run_id in asked if then else []:
-            with suppress(ClientError), lab.client() as client:
-                getattr(client, str(then))(run_id)
+            _insist(lab, str(then), run_id)
 
     first = lab.errand(ask)
     return lambda: None if then is None else _forget(lab.errand(answer))
+
+
+def _insist(lab: Lab, what: str, run_id: str) -> None:
+    """Ask until the lab has answered, if only that the run is over: a pause has to end."""
+    end = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < end:
+        try:
+            with lab.client() as client:
+                getattr(client, what)(run_id)
+        except Refused as refusal:
+            if refusal.status < 500:
+                return
+        except ClientError:
+            time.sleep(0.2)
+        else:
+            return
 
 
 def _forget(_: object) -> None: ...
