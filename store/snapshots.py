@@ -81,9 +81,7 @@ def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
         .correlate(needs, users)
         .scalar_subquery()
     )
-    # Of all that anybody ever asked for, most is in no queue now.
-    asked = sa.exists().where(runs.c.needs_id == needs.c.id, runs.c.state == RunState.QUEUED)
-    pairs = sa.select(first.label("id")).select_from(needs.join(users, sa.true())).where(asked)
+    pairs = sa.select(first.label("id")).select_from(needs.join(users, sa.true()))
     found = [run_id for run_id in connection.scalars(pairs) if run_id is not None]
     # A query of its own: joined to the look-ups, PostgreSQL reads all of `runs`.
     return _described(connection, runs.c.id.in_(found)) if found else ()
