@@ -17,7 +17,6 @@ from domain.run_state import RunState
 from domain.schedule import Start, plan
 from store import fleet
 from store import runs as gate
-from store.engine import database_now
 from store.fleet import LIVE
 from store.rows import Claim, Heartbeat, Reaped, RunRow
 from store.snapshots import snapshot
@@ -57,10 +56,11 @@ def _take_the_claim_lock(connection: Connection) -> timedelta:
     """
     if connection.dialect.name != "postgresql":
         return timedelta(0)
-    asked = database_now(connection)
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))
-    waited = database_now(connection) - asked
-    return timedelta(seconds=waited // timedelta(seconds=1))
+    clock = sa.func.clock_timestamp
+    before, _, after = connection.execute(
+        sa.select(clock(), sa.func.pg_advisory_xact_lock(CLAIM_LOCK), clock().label("after"))
+    ).one()
+    return timedelta(seconds=(after - before) // timedelta(seconds=1))
 
 
 def _keep_turns(connection: Connection, reserved: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,12 +12,13 @@ from domain.run_state import RunState
 from domain.schedule import LEAST_CHARGE, Account, Host, Needs, Running, Slot, Snapshot, Waiting
 from domain.schedule import decayed as decay
 from store.fleet import LIVE, WORKER_SILENT
-from store.tables import families, groups, leases, needs, runs, slots, users, workers
+from store.tables import UtcDateTime, families, groups, leases, needs, runs, slots, users, workers
 
 WEEK = timedelta(days=7)
+_GROUPS = sa.select(groups)
 
 
-def is_ready(now: datetime) -> sa.ColumnElement[bool]:
+def is_ready(now: datetime | sa.BindParameter[datetime]) -> sa.ColumnElement[bool]:
     """Whether nothing but the queue holds a run back."""
     return sa.and_(
         runs.c.state == RunState.QUEUED,
@@ -44,7 +46,7 @@ def snapshot(
         waiting=tuple(_described(connection, is_ready(now)) if whole else _heads(connection, now)),
         running=attempts,
         accounts=accounts(connection, now, attempts),
-        groups={row.name: row.share for row in connection.execute(sa.select(groups))},
+        groups={row.name: row.share for row in connection.execute(_GROUPS)},
         lost_slots=shut - held,
     )
 
@@ -72,7 +74,10 @@ def _waiting(row: Any) -> Waiting:  # noqa: ANN401 - a row of the columns above
     )
 
 
-def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
+@cache
+def _first_of_each() -> sa.Select[tuple[str]]:
+    """Build the look-ups once: that takes longer than to make them."""
+    now = sa.bindparam("now", type_=UtcDateTime)
     first = (
         sa.select(runs.c.id)
         .where(is_ready(now), runs.c.needs_id == needs.c.id, runs.c.owner == users.c.name)
@@ -81,8 +86,12 @@ def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
         .correlate(needs, users)
         .scalar_subquery()
     )
-    pairs = sa.select(first.label("id")).select_from(needs.join(users, sa.true()))
-    found = [run_id for run_id in connection.scalars(pairs) if run_id is not None]
+    return sa.select(first.label("id")).select_from(needs.join(users, sa.true()))
+
+
+def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
+    pairs = connection.scalars(_first_of_each(), {"now": now})
+    found = [run_id for run_id in pairs if run_id is not None]
     # A query of its own: joined to the look-ups, PostgreSQL reads all of `runs`.
     return _described(connection, runs.c.id.in_(found)) if found else ()
 
@@ -100,8 +109,9 @@ def _described(connection: Connection, which: sa.ColumnElement[bool]) -> Iterabl
     return map(_waiting, rows)
 
 
-def _running(connection: Connection) -> tuple[Running, ...]:
-    rows = connection.execute(
+@cache
+def _attempts() -> sa.Select[Any]:
+    return (
         sa.select(
             leases.c.run_id,
             leases.c.owner,
@@ -122,9 +132,12 @@ def _running(connection: Connection) -> tuple[Running, ...]:
         )
         .where(LIVE)
         .order_by(leases.c.run_id, leases.c.rank)
-    ).all()
+    )
+
+
+def _running(connection: Connection) -> tuple[Running, ...]:
     by_run: dict[str, list[Any]] = {}
-    for row in rows:
+    for row in connection.execute(_attempts()):
         by_run.setdefault(row.run_id, []).append(row)
     return tuple(
         Running(
