@@ -252,11 +252,12 @@ class _Planner:
             return self._nowhere(run.needs)
         if (quota := self._quota(run)) is not None:
             return quota
-        for may_slip_in in (False, True):
-            for host in hosts:
+        keeping = [host for host in hosts if self._reserved[host.worker]]
+        for may_slip_in, where in ((False, hosts), (True, keeping)):
+            for host in where:
                 if self._start(run, host, may_slip_in=may_slip_in):
                     return "starts"
-        behind = any(self._has_room(run, host) for host in hosts)
+        behind = any(self._has_room(run, host) for host in keeping)
         self._reserve(run, hosts)
         return "reserved" if behind else "slots"
 

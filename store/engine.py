@@ -69,6 +69,9 @@ def _configure_postgresql(connection: Any, _record: object) -> None:  # noqa: AN
         ("statement_timeout", STATEMENT_SECONDS),
     ):
         connection.execute(f"SET {name} = {1000 * seconds:.0f}")
+    # To compile a plan takes longer than any statement here; without statistics of `users` and
+    # `needs`, PostgreSQL expects so much of a claim's look-ups that it would do so.
+    connection.execute("SET jit = off")
     connection.commit()
 
 

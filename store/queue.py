@@ -23,6 +23,13 @@ from store.snapshots import snapshot
 from store.tables import leases, runs, service_beats, slots
 
 CLAIM_LOCK = 0x50415254  # "PART": one advisory lock serialises claims on PostgreSQL
+_CLAIM_LOCK = sa.select(
+    sa.func.clock_timestamp().label("before"),
+    sa.func.pg_advisory_xact_lock(CLAIM_LOCK),
+    sa.func.clock_timestamp().label("after"),
+)
+_LEASE = leases.insert().inline()
+_BOUND = sa.select(slots).where(slots.c.id.in_(sa.bindparam("slots", expanding=True)))
 Ending = Literal["lost", "handed-back", "gave-way"]
 Listener = Callable[[str, int, Exception], None]
 """Hears of an attempt of a run that could not be given back, and why."""
@@ -56,10 +63,7 @@ def _take_the_claim_lock(connection: Connection) -> timedelta:
     """
     if connection.dialect.name != "postgresql":
         return timedelta(0)
-    clock = sa.func.clock_timestamp
-    before, _, after = connection.execute(
-        sa.select(clock(), sa.func.pg_advisory_xact_lock(CLAIM_LOCK), clock().label("after"))
-    ).one()
+    before, _, after = connection.execute(_CLAIM_LOCK).one()
     return timedelta(seconds=(after - before) // timedelta(seconds=1))
 
 
@@ -71,10 +75,10 @@ def _keep_turns(connection: Connection, reserved: Collection[str]) -> None:
 
 
 def _claim(connection: Connection, start: Start, now: datetime, lease: timedelta) -> Claim:
-    run = _start(connection, start.run_id, start.worker, now)
+    run = gate.start(connection, start.run_id, worker=start.worker, now=now)
     expires_at = now + lease
     connection.execute(
-        leases.insert(),
+        _LEASE,
         [
             {
                 "run_id": run.id,
@@ -91,29 +95,9 @@ def _claim(connection: Connection, start: Start, now: datetime, lease: timedelta
             for rank, slot in enumerate(start.slots)
         ],
     )
-    rows = connection.execute(sa.select(slots).where(slots.c.id.in_(start.slots)))
+    rows = connection.execute(_BOUND, {"slots": start.slots}).all()
     bound = {row.id: fleet.slot_row(row) for row in rows}
     return Claim(run, run.attempt, tuple(bound[slot] for slot in start.slots), expires_at)
-
-
-def _start(connection: Connection, run_id: str, worker: str, now: datetime) -> RunRow:
-    columns = {
-        "attempt": runs.c.attempt + 1,
-        "worker": worker,
-        "reserved": False,
-        "started_at": sa.func.coalesce(runs.c.started_at, sa.literal(now, runs.c.started_at.type)),
-        "alive_at": now,
-        "advanced_at": now,
-    }
-    return gate.transition(
-        connection,
-        run_id,
-        to=RunState.RUNNING,
-        now=now,
-        reason=f"claimed by {worker}",
-        actor=worker,
-        columns=columns,
-    )
 
 
 def renew(

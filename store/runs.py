@@ -29,6 +29,7 @@ from domain.schedule import LEAST_CHARGE, Needs, decayed
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
 from store.rows import Page, RunRow, Submission
 from store.tables import (
+    UtcDateTime,
     experiments,
     families,
     idempotency_keys,
@@ -45,6 +46,69 @@ CAME_TO_NOTHING = (RunState.FAILED, RunState.CANCELLED)
 MAX_PAGE = 200
 REMEMBERED = 8
 """Over about how many runs the average duration of a family moves."""
+
+# Statements of every claim and every end are built once: that takes longer than to run them.
+_ONE = sa.select(runs).where(runs.c.id == sa.bindparam("run_id"))
+_TAKE_ONE = _ONE.with_for_update()
+_MOVE = (
+    runs.update()
+    .where(runs.c.id == sa.bindparam("run_id"), runs.c.version == sa.bindparam("seen_version"))
+    .returning(runs)
+)
+_START = (
+    runs.update()
+    .where(
+        runs.c.id == sa.bindparam("run_id"),
+        runs.c.state == RunState.QUEUED,
+        ~runs.c.held,
+        runs.c.blockers == 0,
+    )
+    .values(
+        state=RunState.RUNNING,
+        version=runs.c.version + 1,
+        attempt=runs.c.attempt + 1,
+        worker=sa.bindparam("by"),
+        reserved=False,
+        started_at=sa.func.coalesce(runs.c.started_at, sa.bindparam("now", type_=UtcDateTime)),
+        alive_at=sa.bindparam("now", type_=UtcDateTime),
+        advanced_at=sa.bindparam("now", type_=UtcDateTime),
+    )
+    .returning(runs)
+)
+_NOTE = run_events.insert().inline()
+_FOLLOWERS = (
+    sa.select(run_dependencies.c.run_id)
+    .where(run_dependencies.c.after_id == sa.bindparam("after_id"))
+    .order_by(run_dependencies.c.run_id)
+)
+_TAKE_FOLLOWERS = (
+    sa.select(runs).where(runs.c.id.in_(_FOLLOWERS)).order_by(runs.c.id).with_for_update()
+)
+_END_LEASES = (
+    leases.update()
+    .where(
+        leases.c.run_id == sa.bindparam("of_run"),
+        leases.c.attempt == sa.bindparam("of_attempt"),
+        leases.c.ended_at.is_(None),
+    )
+    .returning(leases.c.owner, leases.c.started_at)
+)
+_USAGE = sa.select(users.c.usage_seconds, users.c.usage_at).where(
+    users.c.name == sa.bindparam("owner")
+)
+# NO KEY UPDATE: rows that refer to the user, such as new runs, need not wait.
+_TAKE_USAGE = _USAGE.with_for_update(key_share=True)
+_CHARGE = users.update().where(users.c.name == sa.bindparam("owner"))
+_LEARN = (
+    families.update()
+    .where(families.c.name == sa.bindparam("family"))
+    .values(
+        seconds=families.c.seconds
+        + (sa.bindparam("took", type_=sa.Float) - families.c.seconds)
+        / sa.case((families.c.runs < REMEMBERED, families.c.runs + 1.0), else_=float(REMEMBERED)),
+        runs=families.c.runs + 1,
+    )
+)
 
 
 def run_row(row: sa.Row[Any]) -> RunRow:
@@ -206,7 +270,7 @@ def spec_sha256(body: Mapping[str, Any]) -> str:
 
 def get(connection: Connection, run_id: str) -> RunRow:
     """Return a run. Raises NotFound."""
-    row = connection.execute(sa.select(runs).where(runs.c.id == run_id)).one_or_none()
+    row = connection.execute(_ONE, {"run_id": run_id}).one_or_none()
     if row is None:
         raise NotFound("run", run_id)
     return run_row(row)
@@ -264,7 +328,7 @@ def transition(
     attempt: int | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> RunRow:
-    """Move a run to another state: the only writer of ``runs.state``.
+    """Move a run to another state. With :func:`start`, the only writer of ``runs.state``.
 
     A compare-and-set on the version, with its event in the same transaction; leaving the running
     states ends the lease and charges the time to the owner; ending lets runs that follow it go, or
@@ -307,14 +371,31 @@ def _moved(
     values: dict[str, Any] = {**(columns or {}), "state": to, "version": row.version + 1}
     if to.is_terminal:
         values["finished_at"] = now
-    changed = connection.execute(
-        runs.update().where(runs.c.id == row.id, runs.c.version == row.version).values(values)
-    )
-    if changed.rowcount != 1:
+    seen = {"run_id": row.id, "seen_version": row.version}
+    moved = connection.execute(_MOVE, seen | values).one_or_none()
+    if moved is None:
         raise InvalidTransition(row.id, row.state, to)
-    after = get(connection, row.id)
+    after = run_row(moved)
     note(connection, row.id, row.state, to, after.attempt, now=now, reason=reason, actor=actor)
     return after
+
+
+def start(connection: Connection, run_id: str, *, worker: str, now: datetime) -> RunRow:
+    """Begin the next attempt of a run that waits for nothing but its turn.
+
+    One statement for what :func:`transition` takes two: everybody waits for who claims.
+
+    Raises NotFound, or InvalidTransition when it was paused or ended since its turn was planned.
+    """
+    begin = {"run_id": run_id, "by": worker, "now": now}
+    found = connection.execute(_START, begin).one_or_none()
+    if found is None:
+        raise InvalidTransition(run_id, get(connection, run_id).state, RunState.RUNNING)
+    row = run_row(found)
+    reason = f"claimed by {worker}"
+    source = RunState.QUEUED
+    note(connection, run_id, source, row.state, row.attempt, now=now, reason=reason, actor=worker)
+    return row
 
 
 # -- those that follow ------------------------------------------------------------------------
@@ -322,15 +403,15 @@ def _moved(
 
 def _free_followers(connection: Connection, run_id: str, now: datetime) -> None:
     """Let the runs that wait for this one wait for one run less."""
-    taken = take(connection, _followers(run_id))
+    found = connection.execute(_TAKE_FOLLOWERS, {"after_id": run_id})
+    taken = [run_row(row) for row in found]
     if not taken:
         return
-    connection.execute(
-        runs.update().where(runs.c.id.in_(_followers(run_id))).values(blockers=runs.c.blockers - 1)
-    )
+    ids = [row.id for row in taken]
+    connection.execute(runs.update().where(runs.c.id.in_(ids)).values(blockers=runs.c.blockers - 1))
     connection.execute(run_dependencies.delete().where(run_dependencies.c.after_id == run_id))
     told = f"run {run_id}, the last that it was to follow, has succeeded"
-    for row in taken.values():
+    for row in taken:
         if row.state is RunState.QUEUED and row.blockers == 1:
             note(connection, row.id, row.state, row.state, 0, now=now, reason=told, actor="lab")
 
@@ -344,7 +425,7 @@ def _fail_followers(connection: Connection, run: RunRow, now: datetime) -> None:
         before = ended.popleft()
         told = f"run {before.id}, which it was to follow, is {before.state}"
         failure = {"failure_class": "dependency", "code": "dependency-failed", "message": told}
-        followers = connection.scalars(_followers(before.id)).all()
+        followers = connection.scalars(_FOLLOWERS, {"after_id": before.id}).all()
         ended += [
             _moved(
                 connection,
@@ -358,11 +439,6 @@ def _fail_followers(connection: Connection, run: RunRow, now: datetime) -> None:
             for follower in followers
             if follower in waiting
         ]
-
-
-def _followers(run_id: str) -> sa.Select[str]:
-    waits = run_dependencies.c.after_id == run_id
-    return sa.select(run_dependencies.c.run_id).where(waits).order_by(run_dependencies.c.run_id)
 
 
 def _line(run_ids: Collection[str]) -> sa.Select[str]:
@@ -382,10 +458,10 @@ def _line(run_ids: Collection[str]) -> sa.Select[str]:
 
 def locked(connection: Connection, run_id: str) -> RunRow:
     """Take a run's row for this transaction. Raises NotFound."""
-    row = take(connection, [run_id]).get(run_id)
+    row = connection.execute(_TAKE_ONE, {"run_id": run_id}).one_or_none()
     if row is None:
         raise NotFound("run", run_id)
-    return row
+    return run_row(row)
 
 
 def take(connection: Connection, which: Collection[str] | sa.Select[str]) -> dict[str, RunRow]:
@@ -420,45 +496,39 @@ def take_free(connection: Connection, run_id: str) -> bool:
 
 def _end_lease(connection: Connection, run: RunRow, now: datetime, *, outcome: RunState) -> None:
     """End an attempt's leases and charge its owner for each slot."""
-    mine = sa.and_(
-        leases.c.run_id == run.id, leases.c.attempt == run.attempt, leases.c.ended_at.is_(None)
-    )
-    held = connection.execute(sa.select(leases.c.owner, leases.c.started_at).where(mine)).all()
-    connection.execute(leases.update().where(mine).values(ended_at=now, outcome=outcome))
+    mine = {"of_run": run.id, "of_attempt": run.attempt}
+    ended = connection.execute(_END_LEASES, mine | {"ended_at": now, "outcome": outcome}).all()
+    lease = ended[0]
+    seconds = (now - lease.started_at).total_seconds()
     if outcome is RunState.SUCCEEDED:
-        _remember_duration(connection, run)
-    lease = held[0]
-    seconds = max(LEAST_CHARGE, (now - lease.started_at).total_seconds()) * len(held)
-    _charge(connection, lease.owner, seconds, now)
+        _remember_duration(connection, run, seconds)
+    _charge(connection, lease.owner, max(LEAST_CHARGE, seconds) * len(ended), now)
 
 
 def _charge(connection: Connection, owner: str, seconds: float, now: datetime) -> None:
     """Add to what an owner has used; attempts of one owner that end at once take turns."""
-    mine = users.c.name == owner
-    query = sa.select(users.c.usage_seconds, users.c.usage_at).where(mine)
-    # NO KEY UPDATE: rows that refer to the user, such as new runs, need not wait.
-    user = connection.execute(query.with_for_update(key_share=True)).one()
+    user = connection.execute(_TAKE_USAGE, {"owner": owner}).one()
     usage = decayed(user.usage_seconds, user.usage_at, now) + seconds
     values = {"usage_seconds": usage, "usage_at": max(now, user.usage_at)}
-    connection.execute(users.update().where(mine).values(values))
+    connection.execute(_CHARGE, {"owner": owner} | values)
 
 
-def _remember_duration(connection: Connection, run: RunRow) -> None:
-    """Move the average of a run's family towards what it took in all its attempts."""
-    mine = sa.and_(leases.c.run_id == run.id, leases.c.rank == 0, leases.c.ended_at.is_not(None))
-    took = sum(
-        (row.ended_at - row.started_at).total_seconds()
-        for row in connection.execute(sa.select(leases.c.started_at, leases.c.ended_at).where(mine))
-    )
-    same = families.c.name == run.family
-    before = connection.execute(sa.select(families).where(same).with_for_update()).one_or_none()
-    if before is None:
+def _remember_duration(connection: Connection, run: RunRow, seconds: float) -> None:
+    """Move the average of a run's family towards what it took in all its attempts.
+
+    seconds: what the last of them took.
+    """
+    took = seconds + (_earlier_attempts(connection, run) if run.attempt > 1 else 0.0)
+    if connection.execute(_LEARN, {"family": run.family, "took": took}).rowcount == 0:
         with suppress(sa.exc.IntegrityError), connection.begin_nested():
             connection.execute(families.insert().values(name=run.family, seconds=took, runs=1))
-        return
-    weight = 1 / min(before.runs + 1, REMEMBERED)
-    seconds = before.seconds + weight * (took - before.seconds)
-    connection.execute(families.update().where(same).values(seconds=seconds, runs=before.runs + 1))
+
+
+def _earlier_attempts(connection: Connection, run: RunRow) -> float:
+    """Return the seconds of a run's attempts before this one."""
+    before = sa.and_(leases.c.run_id == run.id, leases.c.attempt < run.attempt, leases.c.rank == 0)
+    held = connection.execute(sa.select(leases.c.started_at, leases.c.ended_at).where(before))
+    return sum(((row.ended_at - row.started_at).total_seconds() for row in held), 0.0)
 
 
 def note(
@@ -473,17 +543,16 @@ def note(
     actor: str,
 ) -> None:
     """Add a line to a run's history."""
-    connection.execute(
-        run_events.insert().values(
-            run_id=run_id,
-            at=now,
-            source=source,
-            target=target,
-            attempt=attempt,
-            reason=reason[:500],
-            actor=actor,
-        )
-    )
+    line = {
+        "run_id": run_id,
+        "at": now,
+        "source": source,
+        "target": target,
+        "attempt": attempt,
+        "reason": reason[:500],
+        "actor": actor,
+    }
+    connection.execute(_NOTE, line)
 
 
 def request_cancel(connection: Connection, run_id: str, *, now: datetime, actor: str) -> RunRow:

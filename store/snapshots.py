@@ -1,8 +1,7 @@
 """What the planner is shown: the queue, its hosts and its people at one moment."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,13 +14,14 @@ from store.fleet import LIVE, WORKER_SILENT
 from store.tables import UtcDateTime, families, groups, leases, needs, runs, slots, users, workers
 
 WEEK = timedelta(days=7)
-_GROUPS = sa.select(groups)
 
 
 def is_ready(now: datetime | sa.BindParameter[datetime]) -> sa.ColumnElement[bool]:
     """Whether nothing but the queue holds a run back."""
+    # Spelt out, not sent as a parameter: a plan for whatever state cannot use the queue's index.
+    queued: sa.ColumnElement[str] = sa.literal_column(f"'{RunState.QUEUED}'")
     return sa.and_(
-        runs.c.state == RunState.QUEUED,
+        runs.c.state == queued,
         runs.c.not_before <= now,
         ~runs.c.held,
         runs.c.blockers == 0,
@@ -40,31 +40,105 @@ def snapshot(
     attempts = _running(connection)
     hosts, shut = _hosts(connection, now, worker)
     held = {slot for attempt in attempts for slot in attempt.slots}
+    people = accounts(connection, now, attempts)
     return Snapshot(
         now=now,
         hosts=hosts,
-        waiting=tuple(_described(connection, is_ready(now)) if whole else _heads(connection, now)),
+        waiting=tuple(_ready(connection, now) if whole else _heads(connection, now)),
         running=attempts,
-        accounts=accounts(connection, now, attempts),
-        groups={row.name: row.share for row in connection.execute(_GROUPS)},
+        accounts=people,
+        groups=_shares(connection, people),
         lost_slots=shut - held,
     )
 
 
-_WAITING = (
+# Statements are built once: that takes longer than to run them.
+_now = sa.bindparam("now", type_=UtcDateTime)
+_FIRST_OF_EACH = sa.select(
+    sa.select(runs.c.id)
+    .where(is_ready(_now), runs.c.needs_id == needs.c.id, runs.c.owner == users.c.name)
+    .order_by(runs.c.priority.desc(), runs.c.id)
+    .limit(1)
+    .correlate(needs, users)
+    .scalar_subquery()
+).select_from(needs.join(users, sa.true()))
+_expected = sa.func.coalesce(runs.c.expected_seconds, families.c.seconds).label("seconds")
+_WAITING = sa.select(
     runs.c.id,
     runs.c.owner,
     runs.c.priority,
     runs.c.preemptible,
     runs.c.reserved,
-    sa.func.coalesce(runs.c.expected_seconds, families.c.seconds).label("seconds"),
+    _expected,
     needs.c.queue,
     needs.c.kind,
     needs.c.slots,
     needs.c.memory,
     needs.c.model,
     needs.c.cores,
+).select_from(
+    runs.join(needs, needs.c.id == runs.c.needs_id).outerjoin(
+        families, families.c.name == runs.c.family
+    )
 )
+_READY = _WAITING.where(is_ready(_now))
+_NAMED = _WAITING.where(runs.c.id.in_(sa.bindparam("ids", expanding=True)))
+_ATTEMPTS = (
+    sa.select(
+        leases.c.run_id,
+        leases.c.owner,
+        leases.c.slot_id,
+        leases.c.started_at,
+        leases.c.backfilled,
+        leases.c.yielding,
+        runs.c.priority,
+        runs.c.preemptible,
+        runs.c.state,
+        needs.c.cores,
+        _expected,
+    )
+    .select_from(
+        leases.join(runs, runs.c.id == leases.c.run_id)
+        .join(needs, needs.c.id == runs.c.needs_id)
+        .outerjoin(families, families.c.name == runs.c.family)
+    )
+    .where(LIVE)
+    .order_by(leases.c.run_id, leases.c.rank)
+)
+_OFFERED = (
+    sa.select(
+        slots.c.id,
+        slots.c.worker,
+        slots.c.queue,
+        slots.c.kind,
+        slots.c.memory,
+        slots.c.device_name,
+        slots.c.unconfirmed,
+        slots.c.quarantine,
+        slots.c.foreign_use,
+        workers.c.cores,
+    )
+    .select_from(slots.join(workers, workers.c.name == slots.c.worker))
+    .where(
+        slots.c.offered,
+        ~workers.c.draining,
+        sa.or_(
+            workers.c.seen_at > sa.bindparam("silent_since", type_=UtcDateTime),
+            workers.c.name == sa.bindparam("asking"),
+        ),
+    )
+    .order_by(slots.c.id)
+)
+_PEOPLE = sa.select(
+    users.c.name,
+    users.c.usage_seconds,
+    users.c.usage_at,
+    users.c.share,
+    users.c.group_name,
+    users.c.most_running,
+    users.c.most_hours,
+)
+_GROUPS = sa.select(groups.c.name, groups.c.share)
 
 
 def _waiting(row: Any) -> Waiting:  # noqa: ANN401 - a row of the columns above
@@ -74,70 +148,22 @@ def _waiting(row: Any) -> Waiting:  # noqa: ANN401 - a row of the columns above
     )
 
 
-@cache
-def _first_of_each() -> sa.Select[tuple[str]]:
-    """Build the look-ups once: that takes longer than to make them."""
-    now = sa.bindparam("now", type_=UtcDateTime)
-    first = (
-        sa.select(runs.c.id)
-        .where(is_ready(now), runs.c.needs_id == needs.c.id, runs.c.owner == users.c.name)
-        .order_by(runs.c.priority.desc(), runs.c.id)
-        .limit(1)
-        .correlate(needs, users)
-        .scalar_subquery()
-    )
-    return sa.select(first.label("id")).select_from(needs.join(users, sa.true()))
+def _ready(connection: Connection, now: datetime) -> Sequence[Waiting]:
+    return [_waiting(row) for row in connection.execute(_READY, {"now": now}).all()]
 
 
-def _heads(connection: Connection, now: datetime) -> Iterable[Waiting]:
-    pairs = connection.scalars(_first_of_each(), {"now": now})
+def _heads(connection: Connection, now: datetime) -> Sequence[Waiting]:
+    pairs = connection.scalars(_FIRST_OF_EACH, {"now": now}).all()
     found = [run_id for run_id in pairs if run_id is not None]
+    if not found:
+        return ()
     # A query of its own: joined to the look-ups, PostgreSQL reads all of `runs`.
-    return _described(connection, runs.c.id.in_(found)) if found else ()
-
-
-def _described(connection: Connection, which: sa.ColumnElement[bool]) -> Iterable[Waiting]:
-    rows = connection.execute(
-        sa.select(*_WAITING)
-        .select_from(
-            runs.join(needs, needs.c.id == runs.c.needs_id).outerjoin(
-                families, families.c.name == runs.c.family
-            )
-        )
-        .where(which)
-    )
-    return map(_waiting, rows)
-
-
-@cache
-def _attempts() -> sa.Select[Any]:
-    return (
-        sa.select(
-            leases.c.run_id,
-            leases.c.owner,
-            leases.c.slot_id,
-            leases.c.started_at,
-            leases.c.backfilled,
-            leases.c.yielding,
-            runs.c.priority,
-            runs.c.preemptible,
-            runs.c.state,
-            needs.c.cores,
-            sa.func.coalesce(runs.c.expected_seconds, families.c.seconds).label("seconds"),
-        )
-        .select_from(
-            leases.join(runs, runs.c.id == leases.c.run_id)
-            .join(needs, needs.c.id == runs.c.needs_id)
-            .outerjoin(families, families.c.name == runs.c.family)
-        )
-        .where(LIVE)
-        .order_by(leases.c.run_id, leases.c.rank)
-    )
+    return [_waiting(row) for row in connection.execute(_NAMED, {"ids": found}).all()]
 
 
 def _running(connection: Connection) -> tuple[Running, ...]:
     by_run: dict[str, list[Any]] = {}
-    for row in connection.execute(_attempts()):
+    for row in connection.execute(_ATTEMPTS).all():
         by_run.setdefault(row.run_id, []).append(row)
     return tuple(
         Running(
@@ -161,13 +187,8 @@ def _hosts(
     connection: Connection, now: datetime, asking: str
 ) -> tuple[tuple[Host, ...], frozenset[int]]:
     """Return hosts that live and take runs, and which of their slots are given to nobody."""
-    lives = sa.or_(workers.c.seen_at > now - WORKER_SILENT, workers.c.name == asking)
-    rows = connection.execute(
-        sa.select(slots, workers.c.cores)
-        .select_from(slots.join(workers, workers.c.name == slots.c.worker))
-        .where(slots.c.offered, ~workers.c.draining, lives)
-        .order_by(slots.c.id)
-    ).all()
+    lives = {"silent_since": now - WORKER_SILENT, "asking": asking}
+    rows = connection.execute(_OFFERED, lives).all()
     found: dict[str, list[Slot]] = {}
     cores, shut = {}, set()
     for row in rows:
@@ -188,7 +209,7 @@ def accounts(
     for attempt in attempts:
         elapsed = max(LEAST_CHARGE, (now - attempt.started_at).total_seconds())
         live[attempt.owner] = live.get(attempt.owner, 0.0) + elapsed * len(attempt.slots)
-    rows = connection.execute(sa.select(users)).all()
+    rows = connection.execute(_PEOPLE).all()
     limited = [row.name for row in rows if row.most_hours is not None]
     week = _week(connection, limited, now) if limited else {}
     return {
@@ -202,6 +223,13 @@ def accounts(
         )
         for row in rows
     }
+
+
+def _shares(connection: Connection, people: Mapping[str, Account]) -> Mapping[str, float]:
+    """Return the shares of groups, if anybody is in one."""
+    if all(account.group is None for account in people.values()):
+        return {}
+    return {row.name: row.share for row in connection.execute(_GROUPS)}
 
 
 def _week(connection: Connection, owners: list[str], now: datetime) -> dict[str, float]:

@@ -168,6 +168,12 @@ def test_what_the_url_says_of_the_network_comes_first():
     assert (told["connect_timeout"], told["keepalives_idle"]) == ("77", "10")
 
 
+def test_plans_are_not_compiled():
+    """Without statistics a claim's look-ups seem worth it; compiling takes longer than they do."""
+    with fresh_engine("postgresql") as engine, reading(engine) as connection:
+        assert connection.exec_driver_sql("show jit").scalar_one() == "off"
+
+
 def test_a_statement_that_never_ends_is_cut_off_unless_it_migrates(monkeypatch):
     monkeypatch.setattr("store.engine.STATEMENT_SECONDS", 0.2)
     with fresh_engine("postgresql") as engine:

@@ -1,6 +1,7 @@
 import threading
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from domain.schedule import decayed
 from store import fleet, positions, queue, runs, snapshots
 from store.engine import reading, writing
 from store.rows import SlotSpec
+from store.tables import families
 from store.tables import runs as run_rows
 from tests.store.databases import LEASE, NOW, after
 from tests.store.making import MAX_ATTEMPTS, claimed, host, lease_of, queued, running
@@ -44,6 +46,30 @@ def test_a_claim_binds_run_slot_and_attempt(engine):
         assert claimed(connection) is None, "the only slot is taken"
         (worker,) = fleet.all_workers(connection)
         assert worker.slots[0].run_id == run.id
+
+
+@pytest.mark.parametrize("since", ["held", "cancelled", "running"])
+def test_a_run_that_changed_since_its_turn_was_planned_is_not_started(engine, since):
+    with writing(engine) as connection:
+        run_id = queued(connection).id
+        if since == "held":
+            queue.hold(connection, run_id, held=True, now=NOW, actor="ada")
+        elif since == "cancelled":
+            runs.request_cancel(connection, run_id, now=NOW, actor="ada")
+        else:
+            runs.start(connection, run_id, worker="w2", now=NOW)
+        before = runs.get(connection, run_id)
+        with pytest.raises(InvalidTransition):
+            runs.start(connection, run_id, worker="w1", now=after(1))
+        assert runs.get(connection, run_id) == before
+
+
+def test_an_attempt_begins_where_the_run_once_began(engine):
+    with writing(engine) as connection:
+        run_id = running(connection).run.id
+        queue.hand_back(connection, run_id, 1, now=after(5), reason="")
+        run = runs.start(connection, run_id, worker="w2", now=after(7))
+    assert (run.attempt, run.worker, run.started_at, run.alive_at) == (2, "w2", NOW, after(7))
 
 
 def test_a_run_waits_for_a_slot_of_its_kind(engine):
@@ -90,6 +116,26 @@ def test_the_cost_of_an_attempt_is_charged_when_it_ends(engine):
         )
         assert used(connection, 110) == pytest.approx(110.0)
         assert used(connection, 110 + 24 * 3600) == pytest.approx(55.0)
+
+
+def test_a_familys_duration_moves_towards_what_its_runs_took_in_all_their_attempts(engine):
+    seen, begin = [], 0
+    with writing(engine) as connection:
+        host(connection)
+        for took in (80, *[160] * 9):
+            run_id = queued(connection, now=after(begin)).id
+            claimed(connection, now=after(begin))
+            queue.hand_back(connection, run_id, 1, now=after(begin + 30), reason="")
+            claimed(connection, now=after(begin + 50))
+            end = after(begin + 20 + took)
+            runs.transition(connection, run_id, to=RunState.SUCCEEDED, now=end, reason="")
+            seen.append(connection.execute(sa.select(families)).one())
+            begin += 1000
+    assert [row.runs for row in seen] == list(range(1, 11))
+    averages = [80.0]
+    for before in range(1, 10):
+        averages.append(averages[-1] + (160 - averages[-1]) / min(before + 1, runs.REMEMBERED))
+    assert [row.seconds for row in seen] == pytest.approx(averages)
 
 
 def used(connection, seconds: float) -> float:
