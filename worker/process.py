@@ -147,12 +147,8 @@ class Child:
 
 
 def environment(assignment: Assignment, visible_gpus: str) -> Mapping[str, str]:
-    """Return the child's whole environment. COVERAGE_* lets the tests measure it."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name in INHERITED or name.startswith("COVERAGE_")
-    }
+    """Return the child's whole environment."""
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     threads = str(assignment.threads)
     return {
         **kept,

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from torchvision.datasets import CIFAR10, CIFAR100, SVHN
 
 from domain.catalog import DATASETS
 from domain.errors import DataMissing
@@ -19,6 +18,8 @@ def cifar(name: str, root: Path) -> Parts:
     published one, which its constructor checks: the one place where this project lets a pickle be
     read, because its bytes are known.
     """
+    from torchvision.datasets import CIFAR10, CIFAR100  # slow to import
+
     kind = CIFAR10 if name == "cifar10" else CIFAR100
     try:
         train, test = (kind(str(root), train=part, download=False) for part in (True, False))
@@ -33,6 +34,8 @@ def cifar(name: str, root: Path) -> Parts:
 
 def svhn(root: Path) -> Parts:
     """SVHN, format 2. Raises DataMissing."""
+    from torchvision.datasets import SVHN  # slow to import
+
     try:
         train, test = (SVHN(str(root), split=part, download=False) for part in ("train", "test"))
     except RuntimeError as error:
@@ -56,6 +59,8 @@ def _missing(name: str, root: Path) -> DataMissing:
 
 def download(name: str, root: Path) -> None:
     """Fetch a dataset into ``root``. Raises KeyError on a name that cannot be fetched."""
+    from torchvision.datasets import CIFAR10, CIFAR100, SVHN  # slow to import
+
     root.mkdir(parents=True, exist_ok=True)
     if name == "svhn":
         for split in ("train", "test"):

@@ -83,7 +83,7 @@ def test_a_run_goes_the_whole_way(engine, state):
 
 def test_a_killed_child_is_resumed_to_the_same_bits(engine, state):
     """Done-when 4: SIGKILL in mid-training, equal sha256 of the final weights."""
-    body = {**TINY, "training": {"epochs": 24, "batch_size": 64}}
+    body = {**TINY, "training": {"epochs": 14, "batch_size": 64}}
     with working(engine, state):
         undisturbed = submit(engine, body)
         assert ended(engine, undisturbed).state is RunState.SUCCEEDED

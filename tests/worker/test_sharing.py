@@ -16,7 +16,7 @@ from tests.worker.lab import TINY, at_step, ended, look, submit, weights, workin
 
 BODY: dict[str, Any] = {
     **TINY,
-    "training": {"epochs": 24, "batch_size": 64, "checkpoint_every": 1000},
+    "training": {"epochs": 16, "batch_size": 64, "checkpoint_every": 1000},
     "evaluation": {"attacks": [{"kind": "pgd", "steps": 2}]},
 }
 SHORT: dict[str, Any] = {**BODY, "training": {"epochs": 1, "batch_size": 64}}
