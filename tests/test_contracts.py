@@ -1,6 +1,7 @@
 """Each import contract is seen to fail on a planted violation, and holds on the real tree."""
 
 import configparser
+import os
 import shutil
 import subprocess
 import sys
@@ -105,3 +106,10 @@ def test_importing_the_api_costs_little_beside_importing_its_framework():
         return min(took)
 
     assert cost("api.main") < 4 * cost("fastapi, sqlalchemy")
+
+
+@pytest.mark.xdist_group("kept-together")
+@pytest.mark.skipif("PYTEST_XDIST_WORKER" not in os.environ, reason="one process runs all")
+def test_tests_of_a_group_stay_in_one_process(request):
+    """Where groups are not known, nothing says so: labs share the cores, models train twice."""
+    assert request.node.nodeid.endswith("@kept-together")

@@ -14,7 +14,7 @@ import pytest
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("embedded-lab")]
 DEMO = [sys.executable, "-P", "-m", "partlab", "demo"]
 ATTACKS = "evaluation.attacks=[{kind: pgd, steps: 20}, {kind: cw, steps: 20}]"
-SHORTENED = ["--set", "training.epochs=8", "--set", "data.test_limit=150", "--set", ATTACKS]
+SHORTENED = ["--set", "training.epochs=4", "--set", "data.test_limit=100", "--set", ATTACKS]
 
 
 def test_the_demo_tells_its_story_and_stops_cleanly(tmp_path: Path):

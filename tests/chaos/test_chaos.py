@@ -89,6 +89,7 @@ def test_a_run_that_waits_while_a_fault_is_in_force_or_no_slot_is_free_waits_rig
         assert violations([sample, later(sample, 60), later(OVER, 61)], [KEPT]) == {}
 
 
+@pytest.mark.acceptance
 @pytest.mark.xdist_group("chaos")
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_faults_violate_nothing(kind, tmp_path):
