@@ -2,6 +2,8 @@
 
 import copy
 import math
+import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +29,14 @@ from tests.partcore.robust import EPSILON, digits, judged_right, network
 
 pytestmark = pytest.mark.xdist_group("robust-network")  # trained once
 COUNT = 160
+
+
+@pytest.fixture(autouse=True)
+def _coverage_goes_on() -> Iterator[None]:
+    """Keep the tracer, which AutoAttack's look for dynamic networks takes away."""
+    tracer = sys.gettrace()
+    yield
+    sys.settrace(tracer)
 
 
 def noise(x: Tensor, seed: int = 5) -> Tensor:
