@@ -69,11 +69,20 @@ class Script:
         heapq.heappush(self._due, Due(seconds, self._count, do))
 
     def play(self) -> None:
-        """Do all of it, also what is added meanwhile."""
+        """Do all of it, also what is added meanwhile; raise at the end what went wrong first.
+
+        Were the rest left undone, what a fault froze would stay so for all sequences that follow.
+        """
+        errors: list[Exception] = []
         while self._due:
             due = heapq.heappop(self._due)
             time.sleep(max(0.0, due.at - (time.monotonic() - self._start)))
-            due.do()
+            try:
+                due.do()
+            except Exception as error:  # noqa: BLE001 - of any fault or its undoing
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 def sequence(

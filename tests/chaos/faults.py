@@ -130,9 +130,13 @@ def stop_database(lab: Lab, _: Random) -> Undo:
         lab.crash_database()
         return lab.start_database
     connection = sqlite3.connect(
-        str(lab.engine.url.database), timeout=20, isolation_level=None, check_same_thread=False
+        str(lab.engine.url.database), timeout=2, isolation_level=None, check_same_thread=False
     )
-    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError:  # who froze with the lock keeps it: the database is away
+        connection.close()
+        return nothing
     return connection.close
 
 
