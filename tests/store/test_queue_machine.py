@@ -149,12 +149,12 @@ class QueueMachine(RuleBasedStateMachine):
         """Time passes; the reaper looks, as it does at every turn of a worker."""
         self.now += timedelta(seconds=seconds)
         with writing(self.engine) as connection:
-            for lost in queue.reap(
-                connection, now=self.now, lease=LEASE, max_attempts=MAX_ATTEMPTS
-            ):
-                self.mourn(lost)
+            found = queue.reap(connection, now=self.now, lease=LEASE, max_attempts=MAX_ATTEMPTS)
+        for lost in found:
+            self.mourn(lost)
 
     def mourn(self, lost: Reaped) -> None:
+        """Remember a loss; once it is committed, or the ends of those that followed are not seen."""
         lease = (lost.run_id, lost.attempt)
         self.told.add(lease)
         self.frozen |= self.slots[lease]
@@ -237,10 +237,11 @@ class QueueMachine(RuleBasedStateMachine):
     def restart(self, worker):
         """A worker was killed, and comes back under its name."""
         with writing(self.engine) as connection:
-            for lost in queue.recover(
+            found = queue.recover(
                 connection, worker=worker, now=self.now, max_attempts=MAX_ATTEMPTS
-            ):
-                self.mourn(lost)
+            )
+        for lost in found:
+            self.mourn(lost)
         self.register(worker)
 
     @rule(run_id=submitted)
