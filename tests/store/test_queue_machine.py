@@ -154,7 +154,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.mourn(lost)
 
     def mourn(self, lost: Reaped) -> None:
-        """Remember a loss; once it is committed, or the ends of those that followed are not seen."""
+        """Remember a loss, once it is committed: the ends of followers are not seen before."""
         lease = (lost.run_id, lost.attempt)
         self.told.add(lease)
         self.frozen |= self.slots[lease]
