@@ -269,6 +269,27 @@ class TestPreemption:
         assert decided(waits("1", count=4, priority=9), running=running).yields == ()
 
 
+class TestPreemptionMakesRoom:
+    CIRCLE = Snapshot(
+        NOW,
+        (host("a", 4), host("b", 2, first=4)),
+        (
+            waits("00", "Q", 2),
+            waits("01", "P", 4, priority=1, reserved=True),
+            waits("02", "Q", 3, priority=1, preemptible=False),
+        ),
+        (runs("r0", 0, owner="P"), runs("r1", 1, owner="Q", preemptible=False)),
+        {"P": Account(most_running=4), "Q": Account(usage=660)},
+    )
+    """While r0 runs, its owner's quota holds 01, and 02 is first; without r0, 01 is."""
+
+    def test_nobody_is_preempted_for_a_run_that_then_comes_second(self):
+        assert plan(self.CIRCLE).yields == ()
+
+    def test_the_lab_comes_to_rest(self):
+        assert_rest(self.CIRCLE)
+
+
 class TestForecast:
     def test_runs_are_laid_one_after_the_other(self):
         running = tuple(runs(f"r{i}", i, ago=0, seconds=100 * (i + 1)) for i in range(4))
@@ -387,13 +408,40 @@ def test_a_free_slot_and_a_run_that_fits_do_not_wait_for_each_other(seen):
 @settings(max_examples=200, deadline=None)
 @given(labs())
 def test_carrying_out_plans_comes_to_rest(seen):
-    """Starts and yields at one moment end: nobody is pushed out and taken up for ever."""
+    """Starts and preemptions at one moment end: nobody is preempted and started for ever."""
+    assert_rest(seen)
+
+
+@settings(max_examples=200, deadline=None)
+@given(labs())
+def test_who_is_preempted_makes_room_for_a_run_that_starts_next(seen):
+    assert_room_is_used(seen)
+
+
+def assert_rest(seen: Snapshot) -> None:
     for _ in range(30):
-        found = plan(seen)
-        if not found.starts and not found.yields:
+        decided = plan(seen)
+        if not decided.starts and not decided.yields:
             return
-        seen = carried_out(seen, found)
+        seen = carried_out(seen, decided)
     pytest.fail("the plans go round in circles")
+
+
+def assert_room_is_used(seen: Snapshot) -> None:
+    """Each preempted run's slots go to a run that starts with the next plan, nothing new being
+    submitted, and not to the preempted run itself."""
+    decided = plan(seen)
+    following = carried_out(seen, decided)
+    starts = plan(following).starts
+    for run_id in decided.yields:
+        slots = next(run.slots for run in seen.running if run.run_id == run_id)
+        assert any(
+            start.run_id != run_id and not set(start.slots).isdisjoint(slots) for start in starts
+        ) or any(start.run_id in imminent(decided) for start in starts)
+
+
+def imminent(decided: Plan) -> set[str]:
+    return {reservation.run_id for reservation in decided.reservations if reservation.imminent}
 
 
 def carried_out(seen: Snapshot, found: Plan) -> Snapshot:
