@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from domain import percent as shares
+from domain.results import Evaluation
 from store.rows import RunRow, SlotView, WorkerRow
 
 DASH = "\N{EN DASH}"
@@ -14,10 +16,15 @@ WORKER_SILENT_SECONDS = 60
 
 
 def percent(value: float | str | None) -> str:
-    """Write a share of one: ``93.4 %``; a dash for none or for what is no number."""
+    """Write a share of one: ``93.4 %``, 100 for nothing less; a dash for what is no number."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return DASH
-    return f"{100 * value:.1f} %"
+    return f"{shares.percent(value)} %"
+
+
+def result_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a stored evaluation has to show: its attacks and, where one counts, the union."""
+    return [row.model_dump(mode="json") for row in Evaluation.model_validate(record).rows]
 
 
 def duration(seconds: float | None) -> str:
@@ -108,6 +115,7 @@ def use(slot: SlotView) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
+    "result_rows": result_rows,
     "duration": duration,
     "size": size,
     "title_of": title,

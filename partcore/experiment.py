@@ -477,7 +477,8 @@ def summary(
     return {
         "clean_accuracy": accuracy["clean"],
         "pgd20_robust_accuracy": accuracy.get("pgd-20"),
-        "worst_case_robust_accuracy": found.worst_case.accuracy,
+        # Over no attack the worst case is clean accuracy, which is never called robust.
+        "worst_case_robust_accuracy": found.worst_case.accuracy if found.counted else None,
         "verdict": found.audit.verdict,
         "weights": found.weights,
         "averaged": found.averaged,
