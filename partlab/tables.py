@@ -223,7 +223,7 @@ def results(out: Console, evaluation: Evaluation) -> RenderableType:
     """Show accuracy under each attack with its interval, then the audit's verdict."""
     made = table(out, "attack", "accuracy", "95 % interval", "n", "threat", right=("accuracy", "n"))
     for result in evaluation.rows:
-        made.add_row(*_result(result), style="bold" if result.kind == "union" else "")
+        made.add_row(*_result(result), style="bold" if result.label == "worst-case" else "")
     weights = f"{evaluation.described_weights} weights, sha256 {evaluation.model_sha256[:12]}"
     parts = [made, *_bounds(evaluation.rows), Text(weights, style="dim"), audit(evaluation.audit)]
     return Group(*parts, *([corruptions(out, evaluation)] if evaluation.corruptions else []))
