@@ -6,8 +6,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from domain import percent as shares
+from domain.pictures import alt_text, figure_of
+from domain.presets import RUN_SPEC
 from domain.results import Evaluation
+from domain.spec import EvaluateSpec
 from store.rows import RunRow, SlotView, WorkerRow
 
 DASH = "\N{EN DASH}"
@@ -58,6 +63,16 @@ def title(run: RunRow) -> str:
     method = run.spec.get("method") or {}
     what = run.preset or method.get("kind") or run.kind
     return f"{what} on {run.spec['data']['dataset']}"
+
+
+def picture_in_words(run: RunRow) -> str:
+    """Say what a run's picture shows: its own columns, not those of another method."""
+    try:
+        spec = RUN_SPEC.validate_python(run.spec)
+    except ValidationError:  # of an earlier version of the contract
+        return f"Picture of {title(run)}"
+    draws = not isinstance(spec, EvaluateSpec)
+    return alt_text(figure_of(spec)) if draws else f"Picture of {title(run)}"
 
 
 def fraction(run: RunRow) -> float | None:
@@ -115,6 +130,7 @@ def use(slot: SlotView) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
+    "picture_in_words": picture_in_words,
     "result_rows": result_rows,
     "duration": duration,
     "size": size,
