@@ -71,8 +71,9 @@ def picture_in_words(run: RunRow) -> str:
         spec = RUN_SPEC.validate_python(run.spec)
     except ValidationError:  # of an earlier version of the contract
         return f"Picture of {title(run)}"
-    draws = not isinstance(spec, EvaluateSpec)
-    return alt_text(figure_of(spec)) if draws else f"Picture of {title(run)}"
+    if isinstance(spec, EvaluateSpec):  # draws nothing
+        return f"Picture of {title(run)}"
+    return alt_text(figure_of(spec))
 
 
 def fraction(run: RunRow) -> float | None:
