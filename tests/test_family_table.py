@@ -6,7 +6,7 @@ from tests.domain.test_compare import evaluation
 
 
 def test_the_table_says_that_its_spread_is_over_seeds_and_how_many():
-    rows = {name: {attack: (37.0, 38.0, 40.0) for attack in ATTACKS} for name in METHODS}
+    rows = {name: dict.fromkeys(ATTACKS, (37.0, 38.0, 40.0)) for name in METHODS}
     text = table(rows, [judged(evaluation(first(200)))] * 3)
     assert "| PGD-AT | 38.33 ± 3.79 |" in text
     assert f"minus {BASELINE}" in text
