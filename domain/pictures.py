@@ -211,7 +211,7 @@ def mask_formula(mask: s.MaskSpec) -> str:
         case s.ZScoreMask():
             return f"1 where z(M) > {mask.above:g}"
         case s.OfficialJetMask():
-            return "z(jet(M²)) > 1, mean of RGB"
+            return "z(jet(M²)) > 1, RGB mean"
         case s.GeometricMask():
             return f"fixed region: {mask.region}"
         case _:

@@ -17,6 +17,7 @@ from domain.base import Model
 from domain.errors import Incomparable
 from domain.percent import percent
 from domain.results import AttackResult, Evaluation, ThreatModel, Verdict
+from domain.units import format_radius
 
 MARKS: Mapping[Verdict, str] = {"sound": "", "suspicious": "?", "broken": "!", "incomplete": "*"}
 """Beside the name of a row whose verdict is not `sound`."""
@@ -143,12 +144,13 @@ def _extra(rows: Sequence[Row]) -> dict[str, Callable[[Row], str]]:
 # -- what a table says in words ---------------------------------------------------------------
 
 
-def _caption(rows: Sequence[Row], intervals: str, threat: Callable[[ThreatModel], str]) -> str:
+def _caption(rows: Sequence[Row], intervals: str) -> str:
     """Return what the figures are of, as sentences without markup of their own."""
     extra, first = _extra(rows), rows[0]
-    setting = [] if "test images" in extra else [f"{first.dataset or 'unknown'} test images"]
+    images = "test images" if first.dataset is None else f"{first.dataset} test images"
+    setting = [] if "test images" in extra else [images]
     setting += [] if "n" in extra else [f"n = {first.n}"]
-    setting += [] if "threat" in extra or first.threat is None else [threat(first.threat)]
+    setting += [] if "threat" in extra or first.threat is None else [_in_words(first.threat)]
     setting += [] if "weights" in extra else [f"{first.weights} weights"]
     sentences = [f"Accuracy in percent ({'; '.join(setting)})." if setting else "Accuracy."]
     sentences.append(intervals)
@@ -157,6 +159,10 @@ def _caption(rows: Sequence[Row], intervals: str, threat: Callable[[ThreatModel]
     elif first.results[-1].label == "worst-case":
         sentences.append(f"worst-case: right under each of {', '.join(first.counted)}.")
     return " ".join([*sentences, *_legend(rows)])
+
+
+def _in_words(threat: ThreatModel) -> str:
+    return f"{threat.norm}, ε = {format_radius(threat.epsilon)}"
 
 
 def _legend(rows: Sequence[Row]) -> Iterator[str]:
@@ -198,7 +204,7 @@ def markdown(rows: Sequence[Row]) -> str:
             _markdown_line([each.name, *_cells(each, labels, _with_interval), *more, *last])
         )
     brackets = "In brackets: 95 % Wilson intervals over images, of one training each."
-    return "\n".join([*lines, "", _caption(rows, brackets, str)]) + "\n"
+    return "\n".join([*lines, "", _caption(rows, brackets)]) + "\n"
 
 
 def _with_interval(result: AttackResult) -> str:
@@ -277,7 +283,7 @@ def latex(rows: Sequence[Row]) -> str:
 
 def _latex_caption(rows: Sequence[Row]) -> str:
     offsets = "Offsets: bounds of the 95 % Wilson interval over images, of one training each."
-    text = latex_text(_caption(rows, offsets, str))
+    text = latex_text(_caption(rows, offsets))
     unsound = dict.fromkeys(e.verdict for e in rows if MARKS[e.verdict])
     return " ".join([text, *(f"{_mark(verdict)}~audit: {verdict}." for verdict in unsound)])
 
@@ -297,7 +303,13 @@ def _offsets(result: AttackResult) -> str:
 _LATEX = {
     **{c: rf"\{c}" for c in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "≤": r"$\leq$"},
+    **{
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "≤": r"$\leq$",
+        "ε": r"$\varepsilon$",
+    },
     # At the head of a line these would be read as arguments of the line break before it.
     **{"[": "{[}", "]": "{]}", "*": "{*}"},
 }

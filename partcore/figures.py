@@ -128,7 +128,7 @@ def _draw_row(axes: Sequence[Any], picture: Picture, row: int, scales: Mapping[i
         radius = max(picture.radii)
         _photograph(perturbation, 0.5 + delta / (2 * radius or 1))
         if row == len(picture.x) - 1:
-            shown = f"grey; full colour at {255 * radius:.3g} levels"
+            shown = f"grey is 0, full is {255 * radius:.3g} levels"
             _write(perturbation, (0.5, -0.12), shown, 6.5)
     _photograph(adversarial, picture.x_adv[row])
     for cell in axes:

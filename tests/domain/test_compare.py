@@ -62,9 +62,7 @@ def test_a_worst_case_over_other_attacks_is_not_compared_unless_forced():
     one = evaluation(first(200))
     more = (*one.results, result("fgsm", "fgsm", first(210)))
     other = evaluation(first(200), results=more)
-    with pytest.raises(
-        Incomparable, match="attacks differ, pgd-20 and fgsm, pgd-20"
-    ):
+    with pytest.raises(Incomparable, match="attacks differ, pgd-20 and fgsm, pgd-20"):
         compare(one, other)
     assert len(compare(one, other, force=True).warnings) == 1
 

@@ -33,7 +33,7 @@ EXPECTED: dict[str, list[tuple[str, str]]] = {
     "part++": [*ENSEMBLE, CENTRED, RADIUS],
     "part-mask": [*ENSEMBLE, ("mask S", "1 where M̂ ≥ 0.5"), RADIUS],
     "part-schedule": [*ENSEMBLE, CENTRED, ("radius ε$_w$", "Eq. 8: 6 to 8 levels")],
-    "reproduce-official": [*GRAD, ("mask S", "z(jet(M²)) > 1, mean of RGB"), RADIUS],
+    "reproduce-official": [*GRAD, ("mask S", "z(jet(M²)) > 1, RGB mean"), RADIUS],
     "reproduce-report-code": [
         *FIRST,
         ("mask S", "Eq. 7: σ(10 M/mean)"),  # noqa: RUF001
