@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, computed_field
 
 from domain.base import Model
 from domain.checkup import Level
 from domain.run_state import RunState
+from domain.series import UnitName, measure
 from store.rows import Role, SlotKind
 
 EXAMPLE_RUN = "01kb7qz3h4m8x2v9ap"
@@ -136,6 +137,21 @@ class Series(Answer):
     minimum_step: int | None
     maximum: float
     maximum_step: int | None
+
+    @computed_field
+    def chart(self) -> str:
+        """Name of the chart it belongs in; series of one chart share a unit."""
+        return measure(self.name).chart.name
+
+    @computed_field
+    def label(self) -> str:
+        """Which of the chart's lines it is."""
+        return measure(self.name).label
+
+    @computed_field
+    def unit(self) -> UnitName:
+        """`share`: of one; `radius`: in [0, 1] pixels."""
+        return measure(self.name).chart.unit.name
 
 
 class Points(Answer):

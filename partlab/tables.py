@@ -380,10 +380,10 @@ def metrics(out: Console, found: Sequence[Series], history: Mapping[str, Points]
         points = history.get(one.name)
         made.add_row(
             Text(one.name),
-            figures.number(one.last),
+            figures.measured(one.name, one.last),
             str(one.last_step),
-            figures.number(one.minimum),
-            figures.number(one.maximum),
+            figures.measured(one.name, one.minimum),
+            figures.measured(one.name, one.maximum),
             str(one.count),
             sparkline(points.values, bars=bars) if points else "",
         )
