@@ -31,7 +31,12 @@ HEADLINES: Mapping[str, tuple[str, str, str]] = {
 }
 """Of a summary's accuracies: short and long names, and the attack in an evaluation's results."""
 CHARTS = [
-    {"name": chart.name, "title": chart.title, "factor": chart.unit.factor}
+    {
+        "name": chart.name,
+        "title": chart.title,
+        "factor": chart.unit.factor,
+        "series": [name for name, measure in series.SERIES.items() if measure.chart == chart],
+    }
     for chart in series.CHARTS
 ]
 """What the script of a run's page draws."""
@@ -159,8 +164,9 @@ def _tile(
     result = None if judged is None else _under(judged, label)
     if result is None:
         return Tile(name, percent(summary[key]), _uncertainty(summary, key).removeprefix("; "))
-    note = f"95 % interval {interval(result.interval)}"
-    return Tile(name, accuracy(result), f"{note}, {threat(result.threat)}")
+    note = f"95 % interval {interval(result.interval)}, {result.n} images"
+    against = f", {threat(result.threat)}" if result.threat else ""
+    return Tile(name, accuracy(result), note + against)
 
 
 def _under(judged: Evaluation, label: str) -> AttackResult | None:
@@ -186,6 +192,8 @@ def seconds_left(run: RunRow, now: datetime) -> float | None:
     progress = run.progress or {}
     done, total = progress.get("done", 0), progress.get("total", 0)
     rate = progress.get("images_per_second")
+    if not total:
+        return None
     left = total - done
     if isinstance(rate, int | float) and rate > 0:
         batch = run.spec.get("training", {}).get("batch_size", 1)

@@ -1,7 +1,7 @@
 // A run's page: follows the run's event stream, draws its series, appends its log.
 "use strict";
 
-const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
+const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
 const DASHES = [undefined, [5, 4], [2, 3]];
 const SPELLED = ["NaN", "Infinity", "-Infinity"];
 const SERIES_PER_REQUEST = 64;
@@ -40,13 +40,20 @@ async function redraw() {
     if (!items.length) return;
     const points = await fetchPoints(items.map((series) => series.name));
     for (const chart of CHARTS) {
-      const lines = items.filter((series) => series.chart === chart.name);
+      const lines = items.filter((series) => series.chart === chart.name).sort(byPlace(chart));
       if (lines.length) draw(chart, lines, points);
     }
     note.textContent = "by optimiser step; click a name to hide it";
   } catch (error) {
     note.textContent = `The curves cannot be read: ${error.message}.`;
+  } finally {
+    page.dataset.drawn = "yes";
   }
+}
+
+function byPlace(chart) {
+  const place = ({ name }) => (chart.series.includes(name) ? chart.series.indexOf(name) : Infinity);
+  return (one, other) => (place(one) === place(other) ? 0 : place(one) - place(other));
 }
 
 function scaled(value, chart, logarithmic) {
