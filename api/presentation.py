@@ -233,7 +233,9 @@ def many(count: int, unit: str) -> str:
 def marked(text: str) -> Markup:
     """Set what stands between backticks as code."""
     pieces = re.split(r"`([^`]*)`", text)
-    tags = (Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
+    tags = (
+        Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces)
+    )
     return Markup("").join(tags)
 
 

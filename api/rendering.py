@@ -49,10 +49,10 @@ _templates = Environment(
 def part(template: str, context: Mapping[str, Any], *, instead: str = "unshown.html") -> Markup:
     """Render a part of a page about a run, or ``instead`` where that fails."""
     try:
-        return Markup(_templates.get_template(template).render(context))  # noqa: S704
+        return Markup(_templates.get_template(template).render(context))
     except Exception:
         log.exception("%s of run %s cannot be rendered", template, context["run"].id)
-        return Markup(_templates.get_template(instead).render(context))  # noqa: S704
+        return Markup(_templates.get_template(instead).render(context))
 
 
 @pass_context

@@ -85,4 +85,3 @@ class Visit:
         """Return how many pixels the page is wider than its window."""
         root = "document.documentElement"
         return int(self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth"))
-

@@ -293,7 +293,8 @@ def phases(made: Gallery) -> None:
     units = ("step", "image", "pass")
     for index, phase in enumerate(PHASES):
         run = made.train(f"at {phase}")
-        progress = Progress(phase=phase, done=index, total=4, unit=units[index % 3], detail="w" * 70)
+        unit = units[index % len(units)]
+        progress = Progress(phase=phase, done=index, total=4, unit=unit, detail="w" * 70)
         made.lab.advance(run, **progress.model_dump(mode="json", exclude={"type"}))
     made.lab.advance(made.train("at an unknown phase"), phase="sleep")
     made.lab.advance(made.train("beyond its end"), phase="train", done=9, total=0, unit="step")
@@ -307,7 +308,8 @@ def names(made: Gallery) -> None:
             values = {"name": name, "tags": [name[:40]] * 9, "worker": name}
             c.execute(tables.runs.update().where(tables.runs.c.id == run.id).values(values))
         made.lab.log(run, name * 5)
-        made.keep(run, f"figures/{'n' * 150}.png", "figure", media_type="image/png", content=PICTURE)
+        picture = {"media_type": "image/png", "content": PICTURE}
+        made.keep(run, f"figures/{'n' * 150}.png", "figure", **picture)
         made.succeed(run, {**SUMMARY, "verdict": "incomplete"})
 
 

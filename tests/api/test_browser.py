@@ -7,9 +7,9 @@ from typing import Any
 import axe_playwright_python
 import pytest
 
-from domain.series import CHARTS, OTHER
+from domain.series import CHARTS, FIDELITY, LOSS, OTHER
 from tests.api.browser import Visit, chromium
-from tests.api.gallery import STATES, Gallery, gallery, kinds
+from tests.api.gallery import STATES, Gallery, kinds
 from tests.api.test_every_page import PAGES
 
 pytestmark = pytest.mark.xdist_group("gallery")
@@ -19,12 +19,6 @@ CONTRAST: dict[str, Any] = {**RULES, "runOnly": ["color-contrast"]}
 NARROW, WIDE = 400, 1280
 CLOSELY = {"judged by everything", "judged broken", "series of every name", "named html", "files"}
 """Of what is odd, the pages that are made of something else than the others: for axe."""
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory) -> Iterator[Gallery]:
-    with gallery(tmp_path_factory.mktemp("gallery")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +108,24 @@ def test_what_is_no_number_is_not_drawn_as_one(shown, visit):
     visit.open(f"/runs/{shown.runs['series of no number'].id}")
     legend = visit.page.locator("[data-chart=loss] .u-legend").inner_text()
     assert "not a finite number" in legend
+
+
+def test_an_open_page_draws_what_comes_while_it_is_looked_at(shown, visit):
+    run = shown.train("looked at")
+    visit.open(f"/runs/{run.id}")
+    shown.measure(run, range(2), **{"cam/fidelity": [0.9, 0.91]})
+    visit.page.wait_for_selector("[data-chart=fidelity] canvas")
+    shown.measure(run, range(2, 5), **{"cam/fidelity": [0.92, 0.93, 0.94], "train/loss": [3, 2, 1]})
+    visit.page.wait_for_selector("[data-chart=loss] canvas")
+    assert visit.page.locator("#charts h3").all_inner_texts() == [LOSS.title, FIDELITY.title]
+    assert "0.94" in visit.page.inner_text("[data-chart=fidelity] .u-legend")
+    visit.page.click("[data-chart=loss] button")
+    assert visit.page.get_attribute("[data-chart=loss] button", "aria-pressed") == "true"
+    shown.lab.log(run, "seen at once")
+    visit.page.get_by_text("seen at once").wait_for()
+    shown.lab.finish(run)
+    visit.page.wait_for_selector("h1 + .meta .state.succeeded")
+    assert visit.taken() == []
 
 
 def test_a_paused_run_goes_on_at_the_press_of_a_button(shown, visit):

@@ -14,7 +14,7 @@ from api import pages
 from domain.run_state import RunState
 from store import tables
 from store.engine import writing
-from tests.api.gallery import HTML, Gallery, gallery
+from tests.api.gallery import HTML
 from tests.api.lab import ROLES
 from tests.api.test_auth_api import log_in
 
@@ -48,12 +48,6 @@ class Errors(logging.Handler):
         told = [f"{r.getMessage()}\n{r.exc_text or r.exc_info}" for r in self.records]
         self.records.clear()
         return told
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory) -> Iterator[Gallery]:
-    with gallery(tmp_path_factory.mktemp("gallery")) as made:
-        yield made
 
 
 @pytest.fixture
@@ -107,8 +101,9 @@ FILTERS = {
 def test_the_front_page_shows_every_run_under_every_filter(shown, errors, user):
     browser = log_in(shown.lab, user)
     seen: set[str] = set()
-    for values in itertools.product(*FILTERS.values()):
-        answer = browser.get("/", params=dict(zip(FILTERS, values, strict=True)))
+    filters = FILTERS if user == "ada" else {"state": FILTERS["state"]}
+    for values in itertools.product(*filters.values()):
+        answer = browser.get("/", params=dict(zip(filters, values, strict=True)))
         assert answer.status_code == 200, values
         assert UNSHOWN not in answer.text, values
         assert "<script>alert(1)" not in answer.text, values

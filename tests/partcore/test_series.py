@@ -31,7 +31,7 @@ CAM: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     before = torch.get_num_threads()
     configure(Environment(work=Path(), data_root=Path(), threads=1))
@@ -64,7 +64,7 @@ def names(preset: str, work: Path, **method: Any) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def emitted(one_thread, tmp_path_factory) -> dict[str, set[str]]:
+def emitted(tmp_path_factory) -> dict[str, set[str]]:
     """Names of the series of each preset, and of each option that brings more."""
     folder = tmp_path_factory.mktemp("series")
     found = {preset: names(preset, folder) for preset in sorted(PRESETS)}
