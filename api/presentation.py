@@ -9,10 +9,15 @@ from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup, escape
+from pydantic import ValidationError
 
+from domain import percent as shares
 from domain import series
+from domain.pictures import alt_text, figure_of
+from domain.presets import RUN_SPEC
 from domain.results import AttackResult, Evaluation, Interval, ThreatModel, wilson_interval
 from domain.run_state import RunState
+from domain.spec import EvaluateSpec
 from domain.units import format_radius
 from store.rows import EvaluationRow, RunRow, SlotView, WorkerRow
 
@@ -52,10 +57,10 @@ class Tile:
 
 
 def percent(value: float | str | None) -> str:
-    """Write a share of one: ``93.4 %``; a dash for none or for what is no number."""
+    """Write a share of one: ``93.4 %``, 100 for nothing less; a dash for what is no number."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return DASH
-    return f"{100 * value:.1f} %"
+    return f"{shares.percent(value)} %"
 
 
 def duration(seconds: float | None) -> str:
@@ -103,12 +108,12 @@ def state_word(run: RunRow) -> str:
 
 def interval(bounds: Interval) -> str:
     """Write an interval of a share in percent: from, a dash, to."""
-    return f"{100 * bounds.low:.1f}{DASH}{100 * bounds.high:.1f} %"
+    return f"{shares.percent(bounds.low)}{DASH}{shares.percent(bounds.high)} %"
 
 
 def accuracy(result: AttackResult) -> str:
-    """Write an accuracy; that of an attack that was cut short only bounds it."""
-    return f"{'' if result.complete else 'at most '}{percent(result.accuracy)}"
+    """Write an accuracy; ``≤`` before what only bounds robust accuracy from above."""
+    return f"{'≤ ' if result.is_bound else ''}{percent(result.accuracy)}"
 
 
 def threat(model: ThreatModel | None) -> str:
@@ -145,11 +150,10 @@ def tiles(run: RunRow, rows: Sequence[EvaluationRow]) -> list[Tile]:
     """Return a run's headline figures; only those there are."""
     summary = run.summary or {}
     judged = evaluation(rows[0]) if rows else None
-    shown = [
-        _tile(name, label, summary, key, judged)
-        for key, (_, name, label) in HEADLINES.items()
-        if is_number(summary.get(key))
-    ]
+    known = {key: about for key, about in HEADLINES.items() if is_number(summary.get(key))}
+    if judged is not None and not judged.counted:  # clean accuracy by another name
+        known.pop("worst_case_robust_accuracy", None)
+    shown = [_tile(name, label, summary, key, judged) for key, (_, name, label) in known.items()]
     if is_number(summary.get("images")):
         shown.append(Tile("Images drawn", f"{summary['images']}"))
     if is_number(summary.get("seconds")):
@@ -170,14 +174,23 @@ def _tile(
 
 
 def _under(judged: Evaluation, label: str) -> AttackResult | None:
-    if label == WORST:
-        return judged.worst_case
-    return next((result for result in judged.results if result.label == label), None)
+    return next((result for result in judged.rows if result.label == label), None)
 
 
 def is_number(value: object) -> bool:
     """Tell whether a value of a summary is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def picture_in_words(run: RunRow) -> str:
+    """Say what a run's picture shows: its own columns, not those of another method."""
+    try:
+        spec = RUN_SPEC.validate_python(run.spec)
+    except ValidationError:  # of an earlier version of the contract
+        return f"Picture of {title(run)}"
+    if isinstance(spec, EvaluateSpec):  # draws nothing
+        return f"Picture of {title(run)}"
+    return alt_text(figure_of(spec))
 
 
 def fraction(run: RunRow) -> float | None:
@@ -252,6 +265,7 @@ def use(slot: SlotView) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
+    "picture_in_words": picture_in_words,
     "duration": duration,
     "size": size,
     "title_of": title,
