@@ -1,6 +1,6 @@
-"""What an experiment says of itself in its log: what begins, every epoch, every attack, the verdict.
+"""What an experiment says of itself in its log: its subject, epochs, attacks, files, verdict.
 
-A line for people each. How many there are is bounded by the spec: one an epoch and one an attack.
+How many lines there are is bounded by the spec: one an epoch, one an attack, one a file.
 """
 
 import math
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from domain import spec as s
 from domain.events import ArtifactSaved, Log
 from domain.results import AttackResult, AuditReport, CorruptionResult, Interval
+from domain.spans import span
 from domain.units import format_radius
 from partcore.data import Split
 from partcore.validation import STEPS, Best, Robustness
@@ -23,14 +24,6 @@ MANY_CONSTANT = 0.5
 def percent(share: float) -> str:
     """``0.431`` is ``43.1 %``."""
     return f"{100 * share:.1f} %"
-
-
-def span(seconds: float) -> str:
-    """Write seconds in the unit that a person would choose."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def interval(bounds: Interval) -> str:
@@ -49,9 +42,10 @@ def begins(
     """Say what runs on which data and device; facts: those of the run."""
     yield Log(message=f"{_subject(spec)}; {_images(spec, split)}")
     ranks = f", {facts['ranks']} ranks" if facts["ranks"] != 1 else ""
+    threads = "1 CPU thread" if facts["threads"] == 1 else f"{facts['threads']} CPU threads"
     yield Log(
         message=f"seed {spec.seed}, on {facts['device']} ({facts['device_name']}), "
-        f"{facts['threads']} CPU thread{'' if facts['threads'] == 1 else 's'}{ranks}, PyTorch {facts['torch']}"
+        f"{threads}{ranks}, PyTorch {facts['torch']}"
     )
     if isinstance(spec, s.TrainSpec) and 0 < len(split.validation) < FEW_IMAGES:
         yield Log(

@@ -181,6 +181,7 @@ class Supervisor(threading.Thread):
     def _attempt_it(self) -> Verdict:
         """See the child through. Raises Fenced and Gone; anything else is a verdict too."""
         try:
+            self._recorder.lines([("info", self._begins())])
             child = self._start(self._stage())
             problem = self._record_all(child)
             return self._judge(self._await_end(child), problem)
@@ -196,6 +197,11 @@ class Supervisor(threading.Thread):
             return _lost(f"the supervisor failed: {type(error).__name__}: {error}")
         finally:
             self._leave_no_child()
+
+    def _begins(self) -> str:
+        """Return the first line of an attempt's log."""
+        slots = ", ".join(f"{slot.kind} {slot.ordinal}" for slot in self.claim.slots)
+        return f"attempt {self._attempt} begins on {self._settings.worker_name} ({slots})"
 
     def _start(self, assignment: Assignment) -> Child:
         slots = self.claim.slots
