@@ -250,6 +250,8 @@ class WorkerAnswer(Answer):
     """CPU cores that runs may count on; 0 if it does not say."""
     draining: bool
     """It finishes what it has and is given nothing more."""
+    datasets: tuple[str, ...] | None
+    """What is under its data root, beside what is bundled; null if it does not say."""
     slots: tuple[SlotAnswer, ...]
 
 

@@ -5,7 +5,7 @@ import json
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +27,7 @@ from domain.presets import RUN_SPEC
 from domain.run_state import RunState, may_move
 from domain.schedule import LEAST_CHARGE, Needs, decayed
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
+from domain.stored_data import stored_data
 from store import durations, endings
 from store.rows import Page, RunRow, Submission
 from store.tables import (
@@ -147,7 +148,7 @@ def submit(
     _ensure_experiment(connection, spec.experiment, owner, now)
     run_id = new_id(now)
     first = _first_row(run_id, spec, owner, now, retry_of)
-    first |= {"needs_id": _needs_id(connection, spec.resources.needs), "blockers": len(waits_for)}
+    first |= {"needs_id": _needs_id(connection, needs_of(spec)), "blockers": len(waits_for)}
     connection.execute(runs.insert().values(first))
     for after_id in waits_for:
         connection.execute(run_dependencies.insert().values(run_id=run_id, after_id=after_id))
@@ -186,6 +187,11 @@ def _unfinished(connection: Connection, after: Collection[str]) -> list[str]:
             told = f"Run {after_id} is {state}; nothing can follow it."
             raise SpecInvalid([FieldError(f"/after/{i}", told)])
     return sorted(i for i, row in named.items() if row.state is not RunState.SUCCEEDED)
+
+
+def needs_of(spec: Spec) -> Needs:
+    """Return what a run asks of one host: devices, cores, and its data."""
+    return replace(spec.resources.needs, data=stored_data(spec.data))
 
 
 def _needs_id(connection: Connection, wanted: Needs) -> int:
