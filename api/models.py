@@ -36,6 +36,16 @@ class Answer(Model):
     model_config = ConfigDict(from_attributes=True, extra="ignore")
 
 
+class WaitAnswer(Answer):
+    """What holds a queued run back other than its turn."""
+
+    why: str = Field(examples=["data-missing"])
+    """As `/runs/{id}/position` has it; decide by this."""
+    state: str = Field(examples=["data missing"])
+    """In a few words, for a list."""
+    waits_for: str
+
+
 class Run(Answer):
     """A run."""
 
@@ -81,6 +91,11 @@ class Run(Answer):
     losses: int
     """How many attempts were lost through no fault of its own."""
     retry_of: str | None
+    waits: WaitAnswer | None = None
+    """What it waits for other than its turn, at this moment: not part of its version."""
+    took_seconds: float | None = None
+    """How long its attempts held their slots, added up; up to now while it runs. Null before it
+    was started."""
 
 
 class Items(Answer, Generic[T]):
