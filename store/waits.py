@@ -101,7 +101,7 @@ def _nowhere(hosts: Sequence[Host], lost: frozenset[int], wanted: Needs) -> Wait
     if schedule.could_run(hosts, wanted, without=lost):
         return None
     why = schedule.nowhere(hosts, wanted)
-    return Wait(why, STATES[why], nowhere(why, wanted))
+    return Wait(why, STATES[why] if hosts else "no worker", nowhere(why, wanted))
 
 
 def nowhere(why: Why, wanted: Needs) -> str:

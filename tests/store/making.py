@@ -42,10 +42,17 @@ def host(
     fleet.register_worker(connection, name=name, host="h", pid=1, offered=offered, now=now)
 
 
-def reads(connection: Connection, worker: str, *datasets: str, now: datetime = NOW) -> None:
-    """Let a worker report what is under its data root."""
+def reads(
+    connection: Connection,
+    worker: str,
+    datasets: tuple[str, ...] | None,
+    *,
+    now: datetime = NOW,
+) -> None:
+    """Let a worker report what is under its data root; every slot of its stays as it is."""
+    every = {slot.id for slot in fleet.slots_of(connection, worker)}
     seen = Vitals(0.0, 1, 1, 0, datasets)
-    fleet.worker_alive(connection, worker, busy_slots=(), now=now, vitals=seen)
+    fleet.worker_alive(connection, worker, busy_slots=every, now=now, vitals=seen)
 
 
 def claimed(

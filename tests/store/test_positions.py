@@ -64,7 +64,7 @@ def no_host_has_the_cores(connection: Connection) -> RunRow:
 @scenario("data-missing", "a worker with CIFAR-10: none has it; run `python -m partcore.data")
 def no_host_has_its_data(connection: Connection) -> RunRow:
     host(connection)
-    reads(connection, "w1", "svhn")
+    reads(connection, "w1", ("svhn",))
     return queued(connection, data={"dataset": "cifar10"})
 
 
