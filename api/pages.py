@@ -29,7 +29,7 @@ from domain.checkup import worst
 from domain.errors import NotFound, Unauthenticated
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
-from store import artifacts, evaluations, fleet, history, logs, metrics, positions, runs
+from store import artifacts, evaluations, fleet, history, logs, metrics, positions, runs, waits
 from store.engine import database_now
 from store.rows import User, WorkerRow
 from store.sessions import token_id
@@ -124,9 +124,10 @@ def runs_page(
         )
         view, workers = positions.queue(connection), fleet.all_workers(connection)
         now = database_now(connection)
+        held = waits.waits(connection, page.items, now)
     workers = tuple(w for w in workers if not _is_gone(w, now))
     digest = _digest(
-        [(run.id, run.version) for run in page.items],
+        [(run.id, run.version, held.get(run.id)) for run in page.items],
         view,
         [(w.name, w.slots, presentation.is_silent(w, now)) for w in workers],
     )
@@ -136,6 +137,7 @@ def runs_page(
         "runs.html",
         visitor=visitor,
         page=page,
+        waits=held,
         queue=view,
         workers=workers,
         now=now,
