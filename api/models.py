@@ -37,6 +37,16 @@ class Answer(Model):
     model_config = ConfigDict(from_attributes=True, extra="ignore")
 
 
+class WaitAnswer(Answer):
+    """What holds a queued run back other than its turn."""
+
+    why: str = Field(examples=["data-missing"])
+    """As `/runs/{id}/position` has it; decide by this."""
+    state: str = Field(examples=["data missing"])
+    """In a few words, for a list."""
+    waits_for: str
+
+
 class Run(Answer):
     """A run."""
 
@@ -82,6 +92,11 @@ class Run(Answer):
     losses: int
     """How many attempts were lost through no fault of its own."""
     retry_of: str | None
+    waits: WaitAnswer | None = None
+    """What it waits for other than its turn, at this moment: not part of its version."""
+    took_seconds: float | None = None
+    """How long its attempts held their slots, added up; up to now while it runs. Null before it
+    was started."""
 
 
 class Items(Answer, Generic[T]):
@@ -266,6 +281,8 @@ class WorkerAnswer(Answer):
     """CPU cores that runs may count on; 0 if it does not say."""
     draining: bool
     """It finishes what it has and is given nothing more."""
+    datasets: tuple[str, ...] | None
+    """What is under its data root, beside what is bundled; null if it does not say."""
     slots: tuple[SlotAnswer, ...]
 
 

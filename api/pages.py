@@ -29,17 +29,7 @@ from domain.checkup import worst
 from domain.errors import NotFound, Unauthenticated
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
-from store import (
-    artifacts,
-    dependencies,
-    evaluations,
-    fleet,
-    history,
-    logs,
-    metrics,
-    positions,
-    runs,
-)
+from store import artifacts, evaluations, fleet, history, logs, metrics, positions, runs, waits
 from store.engine import database_now
 from store.rows import User, WorkerRow
 from store.sessions import token_id
@@ -96,12 +86,12 @@ def runs_page(
             cursor=cursor,
             limit=PAGE,
         )
-        followed = dependencies.followed(connection, [run.id for run in page.items])
         view, workers = positions.queue(connection), fleet.all_workers(connection)
         now = database_now(connection)
+        held = waits.waits(connection, page.items, now)
     workers = tuple(w for w in workers if not _is_gone(w, now))
     digest = _digest(
-        [(run.id, run.version, followed.get(run.id)) for run in page.items],
+        [(run.id, run.version, held.get(run.id)) for run in page.items],
         view,
         [(w.name, w.slots, presentation.is_silent(w, now)) for w in workers],
     )
@@ -111,7 +101,7 @@ def runs_page(
         "runs.html",
         visitor=visitor,
         page=page,
-        followed=followed,
+        waits=held,
         queue=view,
         workers=workers,
         now=now,
@@ -168,6 +158,7 @@ def _run_context(connection: Connection, run_id: str) -> dict[str, Any]:
     return {
         "run": run,
         "now": now,
+        "wait": waits.wait_of(connection, run, now),
         "position": positions.position(connection, run_id, now) if waiting else None,
         "series": metrics.summary(connection, run_id),
         "evaluations": evaluations.listing(connection, run_id),

@@ -19,7 +19,7 @@ from domain.results import AttackResult, Evaluation, Interval, ThreatModel, wils
 from domain.run_state import RunState
 from domain.spec import EvaluateSpec
 from domain.units import format_radius
-from store.rows import EvaluationRow, RunRow, SlotView, WorkerRow
+from store.rows import EvaluationRow, RunRow, SlotView, Wait, WorkerRow
 
 DASH = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
@@ -97,13 +97,11 @@ def title(run: RunRow) -> str:
     return f"{what} on {data.get('folder') or data['dataset']}"
 
 
-def state_word(run: RunRow) -> str:
-    """Return a run's state, or the word for what it is in that state by somebody's wish."""
-    if run.held and not run.state.is_terminal:
-        return "paused" if run.state is RunState.QUEUED else "pausing"
-    if run.state is RunState.QUEUED and run.blockers:
-        return "waiting"
-    return run.state.value
+def state_word(run: RunRow, wait: Wait | None) -> str:
+    """Return a run's state; of one that waits, for what; of one that is to pause, that it does."""
+    if wait is not None:
+        return wait.state
+    return "pausing" if run.held and run.state is RunState.RUNNING else run.state.value
 
 
 def interval(bounds: Interval) -> str:

@@ -9,8 +9,9 @@ its turn until it starts: equal users change ranks by the minute, and no host wo
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Literal
 
 USAGE_HALF_LIFE = timedelta(hours=24)
@@ -22,6 +23,7 @@ Why = Literal[
     "starts",
     "impossible",
     "no-worker",
+    "data-missing",
     "set-aside",
     "beyond-quota",
     "running-quota",
@@ -48,6 +50,8 @@ class Needs:
     """Part of every GPU's name, in lower case; empty for any."""
     cores: int = 0
     """CPU cores of the host; 0 counts for nothing."""
+    data: str = ""
+    """The dataset that must be under the host's data root; empty for none."""
 
     @property
     def gathers(self) -> bool:
@@ -83,6 +87,12 @@ class Host:
     slots: tuple[Slot, ...]
     cores: int = 0
     """Of its CPU; 0 if not known, and then none are counted."""
+    datasets: frozenset[str] | None = None
+    """What is under its data root; None if it does not say: then it may have any."""
+
+    def has(self, data: str) -> bool:
+        """Whether a run that reads this dataset may start here."""
+        return data == "" or self.datasets is None or data in self.datasets
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class Running:
     started_at: datetime
     priority: int = 0
     cores: int = 0
+    data: str = ""
     seconds: float | None = None
     """How long it is expected to take in all; None if not known."""
     preemptible: bool = True
@@ -203,13 +214,84 @@ def plan(snapshot: Snapshot, *, worker: str | None = None) -> Plan:
 
     worker: the one that asks; of several hosts that suit a run, it is preferred.
     """
-    return _Planner(snapshot, worker).plan()
+    barred: frozenset[str] = frozenset()
+    while True:
+        planner = _Planner(snapshot, worker, barred)
+        proposed = planner.plan()
+        if not (in_vain := _preempts_in_vain(snapshot, proposed, planner.preempts, barred)):
+            return proposed
+        barred |= in_vain
+
+
+def _preempts_in_vain(
+    snapshot: Snapshot, proposed: Plan, preempts: Collection[str], barred: frozenset[str]
+) -> frozenset[str]:
+    """Return those of ``preempts`` that would not start on the slots they have others give up.
+
+    Quotas and ranks change with every preemption and start: another run may come first then, and
+    let in again whoever made room. Such plans would go round in circles, a checkpoint each time.
+    """
+    if not preempts:
+        return frozenset()
+    following = _Planner(carried_out(snapshot, proposed), None, barred).plan()
+    return frozenset(preempts) - {start.run_id for start in following.starts}
+
+
+def carried_out(snapshot: Snapshot, decided: Plan) -> Snapshot:
+    """Return the lab a moment later: runs have started, and preempted ones wait again."""
+    leaving = {run.run_id for run in snapshot.running if run.yielding} | {*decided.yields}
+    starting = {start.run_id: start for start in decided.starts}
+    reserved = {reservation.run_id for reservation in decided.reservations}
+    slots = {slot.id: slot for host in snapshot.hosts for slot in host.slots}
+    accounts = dict(snapshot.accounts)
+    waiting, running = [], [run for run in snapshot.running if run.run_id not in leaving]
+    for run in snapshot.waiting:
+        if (start := starting.get(run.run_id)) is None:
+            waiting.append(replace(run, reserved=run.reserved or run.run_id in reserved))
+            continue
+        running.append(_started(run, start, snapshot.now))
+        account = accounts.get(run.owner, Account())
+        usage = account.usage + LEAST_CHARGE * len(start.slots)
+        accounts[run.owner] = replace(account, usage=usage)
+    waiting += [_queued(run, slots) for run in snapshot.running if run.run_id in leaving]
+    return replace(
+        snapshot,
+        waiting=tuple(waiting),
+        running=tuple(running),
+        accounts=MappingProxyType(accounts),
+    )
+
+
+def _started(run: Waiting, start: Start, now: datetime) -> Running:
+    return Running(
+        run.run_id,
+        run.owner,
+        start.slots,
+        now,
+        run.priority,
+        cores=run.needs.cores,
+        data=run.needs.data,
+        seconds=run.seconds,
+        preemptible=run.preemptible,
+        backfilled=start.backfilled,
+    )
+
+
+def _queued(run: Running, slots: Mapping[int, Slot]) -> Waiting:
+    """Return a preempted run as it waits again. It needs what it had, as far as is known."""
+    held = slots.get(run.slots[0], Slot(run.slots[0], queue=""))
+    needs = Needs(held.queue, held.kind, len(run.slots), cores=run.cores, data=run.data)
+    return Waiting(run.run_id, run.owner, needs, run.priority, run.seconds, run.preemptible)
 
 
 class _Planner:
     """One plan in the making: slots fill up as runs are placed."""
 
-    def __init__(self, snapshot: Snapshot, worker: str | None) -> None:
+    def __init__(self, snapshot: Snapshot, worker: str | None, barred: Collection[str]) -> None:
+        self._barred = barred
+        """Who may not preempt."""
+        self.preempts: list[str] = []
+        """Who has others preempted by this plan."""
         self._now = snapshot.now
         self._snapshot = snapshot
         self._hosts = sorted(snapshot.hosts, key=lambda h: (h.worker != worker, h.worker))
@@ -270,11 +352,7 @@ class _Planner:
         return self._hosts_of[needs]
 
     def _nowhere(self, needs: Needs) -> Why:
-        if any(_could_hold(host, needs) for host in self._hosts):
-            return "set-aside"
-        offered = (slot for host in self._hosts for slot in host.slots)
-        served = any((slot.queue, slot.kind) == (needs.queue, needs.kind) for slot in offered)
-        return "impossible" if served else "no-worker"
+        return nowhere(self._hosts, needs)
 
     def _quota(self, run: Waiting) -> Why | None:
         account = self._snapshot.accounts.get(run.owner, Account())
@@ -345,7 +423,9 @@ class _Planner:
         ways = [way for host in hosts if (way := self._by_yielding(run, host)) is not None]
         if ways:
             _, host, slots, victims = min(ways, key=lambda way: way[0])
-            self._yields += [victim.run_id for victim in victims if not self._is_asked(victim)]
+            if preempted := [v.run_id for v in victims if not self._is_asked(v)]:
+                self._yields += preempted
+                self.preempts.append(run.run_id)
             now = self._now
             self._keep(Reservation(run.run_id, host.worker, run.needs, slots, now, imminent=True))
         elif self._has_turn(run):
@@ -408,7 +488,7 @@ class _Planner:
 
     def _gives_way(self, running: Running, to: Waiting) -> bool:
         """Whether a run may be asked. One that would then come first again never is."""
-        if not running.preemptible:
+        if not running.preemptible or to.run_id in self._barred:
             return False
         if running.priority < to.priority:
             return True
@@ -462,8 +542,24 @@ def _line(run: Waiting) -> tuple[str, str, str]:
 def _could_hold(host: Host, needs: Needs, *, without: Collection[int] = frozenset()) -> bool:
     """Whether a host could ever run something of those needs; without: on other slots only."""
     suiting = sum(slot.suits(needs) and slot.id not in without for slot in host.slots)
-    enough = suiting >= needs.slots
+    enough = suiting >= needs.slots and host.has(needs.data)
     return enough and (host.cores == 0 or host.cores >= needs.cores)
+
+
+def nowhere(hosts: Collection[Host], needs: Needs) -> Why:
+    """Say why no host can run something of those needs now: its slots, its data, or all of it."""
+    if any(_could_hold(host, needs) for host in hosts):
+        return "set-aside"
+    if any(_could_hold(host, replace(needs, data="")) for host in hosts):
+        return "data-missing"
+    offered = (slot for host in hosts for slot in host.slots)
+    served = any((slot.queue, slot.kind) == (needs.queue, needs.kind) for slot in offered)
+    return "impossible" if served else "no-worker"
+
+
+def could_run(hosts: Collection[Host], needs: Needs, *, without: Collection[int]) -> bool:
+    """Whether a host could run something of those needs on slots that may be used."""
+    return any(_could_hold(host, needs, without=without) for host in hosts)
 
 
 def _cores_left(host: Host, occupant: Mapping[int, Running]) -> float:

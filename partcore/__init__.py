@@ -2,3 +2,7 @@
 
 Knows no database, no HTTP and no queue.
 """
+
+from partlab.installation import refuse_shadowed_packages
+
+refuse_shadowed_packages()

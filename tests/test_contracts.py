@@ -21,6 +21,10 @@ PLANTED = {
         "import store",
     ),
     "partlab knows the domain only": ("partlab/planted.py", "import store.runs"),
+    "Nobody imports partlab, but for its look at shadowed packages": (
+        "store/planted.py",
+        "import partlab.client",
+    ),
     "The domain is standard library and pydantic": ("domain/planted.py", "import sqlalchemy"),
     "The API never loads the core or torch": ("api/planted.py", "import torch"),
     "Celery is known to the API's doorbell alone": ("api/main.py", "import celery"),

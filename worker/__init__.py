@@ -2,3 +2,7 @@
 
 Everything but :mod:`worker.child` lives without torch.
 """
+
+from partlab.installation import refuse_shadowed_packages
+
+refuse_shadowed_packages()

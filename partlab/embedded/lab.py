@@ -80,6 +80,7 @@ class EmbeddedLab:
         Raises LabBusy, LabBroken.
         """
         parts.require_extras()
+        parts.require_own_packages()
         broker = parts.broker_program()
         self.state.create()
         with ExitStack() as stack:

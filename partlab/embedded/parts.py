@@ -4,9 +4,12 @@ import importlib.util
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from partlab import installation
 from partlab.errors import LabBroken
 
 HOST = "127.0.0.1"
@@ -36,6 +39,19 @@ def require_extras(needed: Mapping[str, tuple[str, ...]] = NEEDED) -> None:
             f"A lab on this machine needs {names}: pip install 'partlab[{extras}]'. "
             "A lab elsewhere is used without them: `part login`."
         )
+
+
+def require_own_packages() -> None:
+    """Raise LabBroken when the lab's processes would import somebody else's packages."""
+    judged = subprocess.run(
+        [sys.executable, installation.__file__],
+        env=child_environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if judged.returncode != 0:
+        raise LabBroken(judged.stderr.strip())
 
 
 def broker_program() -> str:

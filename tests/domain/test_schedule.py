@@ -120,6 +120,32 @@ class TestWhatFits:
         found = decided(waits("1"), hosts=(Host("a", slots),))
         assert found.starts[0].slots == (1,)
 
+    def test_a_run_starts_where_its_data_is(self):
+        svhn = gpus(data="svhn")
+        hosts = (
+            host("a", 1, datasets=frozenset({"cifar10"})),
+            host("b", 1, first=1, datasets=frozenset({"svhn"})),
+        )
+        found = decided(waits("1", needs=svhn), waits("2"), waits("3", needs=svhn), hosts=hosts)
+        assert {s.run_id: s.worker for s in found.starts} == {"1": "b", "2": "a"}
+        assert found.why["3"] == "slots"
+
+    def test_a_run_whose_data_no_host_has_holds_up_nobody(self):
+        """Not even one of its owner's that is younger and has to gather slots."""
+        hosts = (host("a", 2, datasets=frozenset()),)
+        wanting = waits("1", needs=gpus(2, data="svhn"))
+        busy = (runs("r", 0, seconds=1e4, preemptible=False),)
+        found = decided(wanting, waits("2", count=2), hosts=hosts, running=busy)
+        assert found.why == {"1": "data-missing", "2": "slots"}
+        assert [r.run_id for r in found.reservations] == ["2"]
+
+    def test_a_host_that_does_not_say_may_have_any_data(self):
+        assert started(decided(waits("1", needs=gpus(data="svhn")))) == ["1"]
+
+    def test_data_is_blamed_only_where_it_is_what_is_missing(self):
+        hosts = (host("a", 1, datasets=frozenset()),)
+        assert decided(waits("1", needs=gpus(2, data="x")), hosts=hosts).why["1"] == "impossible"
+
     def test_a_queue_nobody_serves(self):
         assert decided(waits("1", needs=gpus(queue="night"))).why["1"] == "no-worker"
 
@@ -269,6 +295,27 @@ class TestPreemption:
         assert decided(waits("1", count=4, priority=9), running=running).yields == ()
 
 
+class TestPreemptionMakesRoom:
+    CIRCLE = Snapshot(
+        NOW,
+        (host("a", 4), host("b", 2, first=4)),
+        (
+            waits("00", "Q", 2),
+            waits("01", "P", 4, priority=1, reserved=True),
+            waits("02", "Q", 3, priority=1, preemptible=False),
+        ),
+        (runs("r0", 0, owner="P"), runs("r1", 1, owner="Q", preemptible=False)),
+        {"P": Account(most_running=4), "Q": Account(usage=660)},
+    )
+    """While r0 runs, its owner's quota holds 01, and 02 is first; without r0, 01 is."""
+
+    def test_nobody_is_preempted_for_a_run_that_then_comes_second(self):
+        assert plan(self.CIRCLE).yields == ()
+
+    def test_the_lab_comes_to_rest(self):
+        assert_rest(self.CIRCLE)
+
+
 class TestForecast:
     def test_runs_are_laid_one_after_the_other(self):
         running = tuple(runs(f"r{i}", i, ago=0, seconds=100 * (i + 1)) for i in range(4))
@@ -282,14 +329,23 @@ class TestForecast:
         assert forecast(seen, "1", unknown=60) is None
 
 
-needs = st.builds(gpus, st.integers(1, 4), cores=st.sampled_from([0, 0, 4, 12]))
+needs = st.builds(
+    gpus,
+    st.integers(1, 4),
+    cores=st.sampled_from([0, 0, 4, 12]),
+    data=st.sampled_from(["", "", "svhn"]),
+)
+reports = st.sampled_from([None, None, frozenset[str](), frozenset({"svhn"})])
 people = st.sampled_from(["ada", "bob", "eve"])
 
 
 @st.composite
 def labs(draw) -> Snapshot:
     """Any lab of two hosts, part of whose slots are busy."""
-    hosts = (host("a", 4, cores=16), host("b", 2, first=4))
+    hosts = (
+        host("a", 4, cores=16, datasets=draw(reports)),
+        host("b", 2, first=4, datasets=draw(reports)),
+    )
     busy = draw(st.sets(st.integers(0, 5)))
     aside = draw(st.sets(st.integers(0, 5), max_size=2)) - busy
     running = tuple(
@@ -345,6 +401,8 @@ def test_laws_of_every_plan(seen, asking):
         assert {where[slot] for slot in start.slots} == {start.worker}, "one host"
         assert len(start.slots) == by_id[start.run_id].needs.slots
         assert found.why[start.run_id] == "starts"
+        (there,) = (one for one in seen.hosts if one.worker == start.worker)
+        assert there.has(by_id[start.run_id].needs.data), "its data is there"
     assert set(found.why) == set(by_id), "everybody is told why"
     holds: dict[str, int] = {}
     for owner, slots in (
@@ -380,20 +438,51 @@ def test_a_free_slot_and_a_run_that_fits_do_not_wait_for_each_other(seen):
         if why == "reserved":
             assert {r.run_id for r in found.reservations} - {run.run_id}
         elif why == "slots" and not run.needs.cores:
-            room = max(sum(slot.id not in taken for slot in one.slots) for one in seen.hosts)
+            room = max(
+                sum(slot.id not in taken for slot in one.slots)
+                for one in seen.hosts
+                if one.has(run.needs.data)
+            )
             assert room < run.needs.slots
 
 
 @settings(max_examples=200, deadline=None)
 @given(labs())
 def test_carrying_out_plans_comes_to_rest(seen):
-    """Starts and yields at one moment end: nobody is pushed out and taken up for ever."""
+    """Starts and preemptions at one moment end: nobody is preempted and started for ever."""
+    assert_rest(seen)
+
+
+@settings(max_examples=200, deadline=None)
+@given(labs())
+def test_who_is_preempted_makes_room_for_a_run_that_starts_next(seen):
+    assert_room_is_used(seen)
+
+
+def assert_rest(seen: Snapshot) -> None:
     for _ in range(30):
-        found = plan(seen)
-        if not found.starts and not found.yields:
+        decided = plan(seen)
+        if not decided.starts and not decided.yields:
             return
-        seen = carried_out(seen, found)
+        seen = carried_out(seen, decided)
     pytest.fail("the plans go round in circles")
+
+
+def assert_room_is_used(seen: Snapshot) -> None:
+    """Each preempted run's slots go to a run that starts with the next plan, nothing new being
+    submitted, and not to the preempted run itself."""
+    decided = plan(seen)
+    following = carried_out(seen, decided)
+    starts = plan(following).starts
+    for run_id in decided.yields:
+        slots = next(run.slots for run in seen.running if run.run_id == run_id)
+        assert any(
+            start.run_id != run_id and not set(start.slots).isdisjoint(slots) for start in starts
+        ) or any(start.run_id in imminent(decided) for start in starts)
+
+
+def imminent(decided: Plan) -> set[str]:
+    return {reservation.run_id for reservation in decided.reservations if reservation.imminent}
 
 
 def carried_out(seen: Snapshot, found: Plan) -> Snapshot:

@@ -89,6 +89,20 @@ def fresh_url(kind: str) -> Iterator[str]:
 
 
 @contextmanager
+def empty_url(kind: str) -> Iterator[str]:
+    """The URL of a database without tables, dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex}"
+    if kind == "sqlite":
+        file = _session_folder() / f"{name}.sqlite3"
+        yield f"sqlite:///{file}"
+        file.unlink(missing_ok=True)
+        return
+    _administer(f'CREATE DATABASE "{name}"')
+    yield _postgresql_url(name)
+    _administer(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
 def fresh_engine(kind: str) -> Iterator[Engine]:
     """An engine on such a database, with users ada, bob (members) and eve (viewer)."""
     with fresh_url(kind) as url:
