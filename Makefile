@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast chaos demo table-1 table-2 up bench bench-core bench-queue \
+.PHONY: help install lock check format browser test test-fast chaos demo table-1 table-2 up bench bench-core bench-queue \
   audit-selftest docs clean
 
 help: ## list the targets
@@ -40,7 +40,23 @@ format: $(STAMP) ## rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: check ## everything: checks, all tests, coverage of the service at 90 % or more
+# The pages are looked at in the system's own Chromium. Nothing is asked, and a failure stops nothing:
+# without a browser those tests are skipped, and say so.
+browser: ## see that there is a Chromium for the tests of the pages; as root on Debian, install it
+	@has() { \
+	  for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+	    command -v $$name >/dev/null && return; \
+	  done; \
+	  return 1; \
+	}; \
+	if ! has && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing Chromium for the tests of the pages"; \
+	  get() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }; \
+	  { get || { apt-get update -qq && get; }; } </dev/null >/dev/null 2>&1; \
+	fi; \
+	has || echo "NO CHROMIUM: no page will be looked at in a browser; install it (Debian: apt-get install chromium)" >&2
+
+test: check browser ## everything: checks, all tests, coverage of the service at 90 % or more
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=
 	$(BIN)/coverage report --fail-under=90

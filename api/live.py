@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 
 from api.etags import etag, etag_matches
 from api.lab import Lab
-from api.models import Event, LogLine, Run, Series, spell
+from api.models import Event, LogLine, Series, spell
+from api.shown import shown
 from store import history, logs, metrics, runs
 from store.rows import LogRow, SeriesSummary
 
@@ -128,7 +129,7 @@ def _news(connection: Connection, run_id: str, cursor: Cursor) -> list[Message]:
         data = json.dumps(spell(run.progress or {}))
         cursor = tell("progress", data, replace(cursor, version=run.version))
     if not told and run.state.is_terminal:
-        tell("end", Run.model_validate(run).model_dump_json(), cursor)
+        tell("end", shown(connection, [run])[0].model_dump_json(), cursor)
     return told
 
 

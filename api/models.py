@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, computed_field
 
 from domain.base import Model
 from domain.checkup import Level
 from domain.run_state import RunState
+from domain.series import UnitName, measure
 from store.rows import Role, SlotKind
 
 EXAMPLE_RUN = "01kb7qz3h4m8x2v9ap"
@@ -34,6 +35,16 @@ class Answer(Model):
     """Base of every answer; built from the store's rows by their attributes."""
 
     model_config = ConfigDict(from_attributes=True, extra="ignore")
+
+
+class WaitAnswer(Answer):
+    """What holds a queued run back other than its turn."""
+
+    why: str = Field(examples=["data-missing"])
+    """As `/runs/{id}/position` has it; decide by this."""
+    state: str = Field(examples=["data missing"])
+    """In a few words, for a list."""
+    waits_for: str
 
 
 class Run(Answer):
@@ -81,6 +92,11 @@ class Run(Answer):
     losses: int
     """How many attempts were lost through no fault of its own."""
     retry_of: str | None
+    waits: WaitAnswer | None = None
+    """What it waits for other than its turn, at this moment: not part of its version."""
+    took_seconds: float | None = None
+    """How long its attempts held their slots, added up; up to now while it runs. Null before it
+    was started."""
 
 
 class Items(Answer, Generic[T]):
@@ -136,6 +152,21 @@ class Series(Answer):
     minimum_step: int | None
     maximum: float
     maximum_step: int | None
+
+    @computed_field
+    def chart(self) -> str:
+        """Name of the chart it belongs in; series of one chart share a unit."""
+        return measure(self.name).chart.name
+
+    @computed_field
+    def label(self) -> str:
+        """Which of the chart's lines it is."""
+        return measure(self.name).label
+
+    @computed_field
+    def unit(self) -> UnitName:
+        """`share`: of one; `radius`: in [0, 1] pixels."""
+        return measure(self.name).chart.unit.name
 
 
 class Points(Answer):
@@ -250,6 +281,8 @@ class WorkerAnswer(Answer):
     """CPU cores that runs may count on; 0 if it does not say."""
     draining: bool
     """It finishes what it has and is given nothing more."""
+    datasets: tuple[str, ...] | None
+    """What is under its data root, beside what is bundled; null if it does not say."""
     slots: tuple[SlotAnswer, ...]
 
 

@@ -10,11 +10,9 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Form, Query, Request
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Connection
 from starlette.responses import HTMLResponse, Response
 
-import web
 from api import actions, presentation
 from api.auth import Reader, Submitter, current_user
 from api.checkups import examine
@@ -22,6 +20,8 @@ from api.edge import redirect
 from api.lab import Lab, TheLab
 from api.live import Cursor
 from api.problems import ForgeryRefused
+from api.rendering import part as rendered_part
+from api.rendering import render
 from api.routes import RunId
 from api.routes.runs import PlainText
 from api.sessions import COOKIE
@@ -29,7 +29,7 @@ from domain.checkup import worst
 from domain.errors import NotFound, Unauthenticated
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
-from store import artifacts, evaluations, fleet, history, logs, metrics, positions, runs
+from store import artifacts, evaluations, fleet, history, logs, metrics, positions, runs, waits
 from store.engine import database_now
 from store.rows import User, WorkerRow
 from store.sessions import token_id
@@ -40,44 +40,8 @@ PAGE = 40
 LINES = 400
 STATE_FILTERS: Mapping[str, tuple[RunState, ...]] = {
     "active": (RunState.QUEUED, RunState.RUNNING, RunState.CANCELLING),
-    **{state.value: (state,) for state in RunState if state.is_terminal},
+    **{state.value: (state,) for state in RunState},
 }
-VERDICTS: Mapping[str, str] = {
-    "sound": "Every check holds, and the attacks include PGD-20 and a margin loss.",
-    "suspicious": "A check that should hold does not: read why before quoting the number.",
-    "broken": "The evaluation itself failed a check: the number means nothing.",
-    "incomplete": "Not attacked enough to call robust: clean, PGD-20 and a margin loss are needed.",
-}
-
-
-def _static_versions() -> dict[str, str]:
-    """Return each static file's address with its hash, so that browsers may keep it for long."""
-    files = (file for file in web.STATIC.rglob("*") if file.is_file())
-    names = {file.relative_to(web.STATIC).as_posix(): file for file in files}
-    return {
-        name: f"/static/{name}?v={hashlib.sha256(file.read_bytes()).hexdigest()[:12]}"
-        for name, file in names.items()
-    }
-
-
-_templates = Environment(
-    loader=FileSystemLoader(web.TEMPLATES),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_templates.filters.update(presentation.FILTERS)
-_templates.globals.update(
-    static=_static_versions(),
-    verdicts=VERDICTS,
-    is_silent=presentation.is_silent,
-    seconds_left=presentation.seconds_left,
-)
-
-
-def _render(template: str, *, status: int = 200, **context: Any) -> HTMLResponse:  # noqa: ANN401
-    return HTMLResponse(_templates.get_template(template).render(context), status)
 
 
 class _Visitor:
@@ -112,7 +76,7 @@ def runs_page(
     seen: str = "",
 ) -> Response:
     """Show the runs table; 204 if a page with digest ``seen`` would look the same."""
-    filters = {"state": state, "experiment": experiment, "q": q}
+    filters = {"state": state if state in STATE_FILTERS else "", "experiment": experiment, "q": q}
     with lab.reading() as connection:
         page = runs.find(
             connection,
@@ -124,18 +88,20 @@ def runs_page(
         )
         view, workers = positions.queue(connection), fleet.all_workers(connection)
         now = database_now(connection)
+        held = waits.waits(connection, page.items, now)
     workers = tuple(w for w in workers if not _is_gone(w, now))
     digest = _digest(
-        [(run.id, run.version) for run in page.items],
+        [(run.id, run.version, held.get(run.id)) for run in page.items],
         view,
         [(w.name, w.slots, presentation.is_silent(w, now)) for w in workers],
     )
     if seen == digest:
         return Response(status_code=204)
-    return _render(
+    return render(
         "runs.html",
         visitor=visitor,
         page=page,
+        waits=held,
         queue=view,
         workers=workers,
         now=now,
@@ -167,14 +133,14 @@ def run_page(run_id: str, lab: TheLab, visitor: Visitor) -> Response:
             context = _run_context(connection, run_id)
             lines = logs.tail(connection, run_id, limit=LINES)
     except NotFound as error:
-        return _render("missing.html", status=404, visitor=visitor, detail=str(error))
+        return render("missing.html", status=404, visitor=visitor, detail=str(error))
     cursor = Cursor(
         event=context["events"][-1].id if context["events"] else 0,
         line=lines[-1].id if lines else 0,
         version=context["run"].version,
         points=sum(one.count for one in context["series"]),
     )
-    return _render("run.html", visitor=visitor, lines=lines, cursor=str(cursor), **context)
+    return render("run.html", visitor=visitor, lines=lines, cursor=str(cursor), **context)
 
 
 @router.get("/runs/{run_id}/parts/{part}")
@@ -182,7 +148,7 @@ def run_part(run_id: RunId, part: Part, lab: TheLab, visitor: Visitor) -> Respon
     """Show one part of a run's page anew."""
     with lab.reading() as connection:
         context = _run_context(connection, run_id)
-    return _render(f"run/{part}.html", visitor=visitor, **context)
+    return HTMLResponse(rendered_part(f"run/{part}.html", {"visitor": visitor, **context}))
 
 
 def _run_context(connection: Connection, run_id: str) -> dict[str, Any]:
@@ -192,6 +158,7 @@ def _run_context(connection: Connection, run_id: str) -> dict[str, Any]:
     return {
         "run": run,
         "now": now,
+        "wait": waits.wait_of(connection, run, now),
         "position": positions.position(connection, run_id, now) if waiting else None,
         "series": metrics.summary(connection, run_id),
         "evaluations": evaluations.listing(connection, run_id),
@@ -233,7 +200,7 @@ async def login_page(
     next_page: Annotated[str, Query(alias="next", max_length=500)] = "/",
 ) -> Response:
     """Ask for a token."""
-    return _render("login.html", next_page=next_page, wrong=None)
+    return render("login.html", next_page=next_page, wrong=None)
 
 
 @router.post("/login")
@@ -251,7 +218,7 @@ def log_in(
                 token_id(connection, token.strip()), database_now(connection)
             )
     except Unauthenticated as error:
-        return _render("login.html", status=401, next_page=next_page, wrong=str(error))
+        return render("login.html", status=401, next_page=next_page, wrong=str(error))
     answer = redirect(_local(next_page))
     _set_cookie(answer, request, lab, cookie)
     return answer
@@ -295,7 +262,7 @@ async def log_out(user: Reader) -> Response:  # noqa: ARG001 - only a login can 
 def health_page(lab: TheLab, visitor: Visitor) -> Response:
     """Show what the lab's checks find, and what to do about it."""
     found = examine(lab)
-    return _render("health.html", visitor=visitor, findings=found, level=worst(found))
+    return render("health.html", visitor=visitor, findings=found, level=worst(found))
 
 
 @router.get("/docs")
@@ -305,7 +272,7 @@ async def docs_page(request: Request, visitor: Visitor) -> Response:
     for path, methods in request.app.openapi()["paths"].items():
         for method, operation in methods.items():
             groups.setdefault(operation["tags"][0], []).append(_operation(path, method, operation))
-    return _render("docs.html", visitor=visitor, groups=list(groups.items()))
+    return render("docs.html", visitor=visitor, groups=list(groups.items()))
 
 
 def _operation(path: str, method: str, operation: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,22 +2,58 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup, escape
 from pydantic import ValidationError
 
 from domain import percent as shares
+from domain import series
 from domain.pictures import alt_text, figure_of
 from domain.presets import RUN_SPEC
-from domain.results import Evaluation
+from domain.results import AttackResult, Evaluation, Interval, ThreatModel, wilson_interval
+from domain.run_state import RunState
 from domain.spec import EvaluateSpec
-from store.rows import RunRow, SlotView, WorkerRow
+from domain.units import format_radius
+from store.rows import EvaluationRow, RunRow, SlotView, Wait, WorkerRow
 
 DASH = "\N{EN DASH}"
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 WORKER_SILENT_SECONDS = 60
+JUDGING = ("evaluate", "draw")
+"""Phases that come after others: the time since the start says nothing of their pace."""
+UNITS: Mapping[str, str] = {"step": "steps", "image": "images", "pass": "passes"}
+NORMS: Mapping[str, str] = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1"}
+WORST = "worst-case"
+HEADLINES: Mapping[str, tuple[str, str, str]] = {
+    "clean_accuracy": ("clean", "Clean accuracy", "clean"),
+    "pgd20_robust_accuracy": ("PGD-20", "Robust accuracy under PGD-20", "pgd-20"),
+    "worst_case_robust_accuracy": ("worst", "Worst case over all attacks", WORST),
+}
+"""Of a summary's accuracies: short and long names, and the attack in an evaluation's results."""
+CHARTS = [
+    {
+        "name": chart.name,
+        "title": chart.title,
+        "factor": chart.unit.factor,
+        "series": [name for name, measure in series.SERIES.items() if measure.chart == chart],
+    }
+    for chart in series.CHARTS
+]
+"""What the script of a run's page draws."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline figure, and what must be known to read it."""
+
+    label: str
+    value: str
+    note: str = ""
 
 
 def percent(value: float | str | None) -> str:
@@ -25,11 +61,6 @@ def percent(value: float | str | None) -> str:
     if not isinstance(value, int | float) or not math.isfinite(value):
         return DASH
     return f"{shares.percent(value)} %"
-
-
-def result_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what a stored evaluation has to show: its attacks and, where one counts, the union."""
-    return [row.model_dump(mode="json") for row in Evaluation.model_validate(record).rows]
 
 
 def duration(seconds: float | None) -> str:
@@ -62,7 +93,91 @@ def title(run: RunRow) -> str:
         return run.name
     method = run.spec.get("method") or {}
     what = run.preset or method.get("kind") or run.kind
-    return f"{what} on {run.spec['data']['dataset']}"
+    data = run.spec["data"]
+    return f"{what} on {data.get('folder') or data['dataset']}"
+
+
+def state_word(run: RunRow, wait: Wait | None) -> str:
+    """Return a run's state; of one that waits, for what; of one that is to pause, that it does."""
+    if wait is not None:
+        return wait.state
+    return "pausing" if run.held and run.state is RunState.RUNNING else run.state.value
+
+
+def interval(bounds: Interval) -> str:
+    """Write an interval of a share in percent: from, a dash, to."""
+    return f"{shares.percent(bounds.low)}{DASH}{shares.percent(bounds.high)} %"
+
+
+def accuracy(result: AttackResult) -> str:
+    """Write an accuracy; ``≤`` before what only bounds robust accuracy from above."""
+    return f"{'≤ ' if result.is_bound else ''}{percent(result.accuracy)}"
+
+
+def threat(model: ThreatModel | None) -> str:
+    """Write what the attacker may do: norm and radius."""
+    if model is None:
+        return DASH
+    return f"{NORMS.get(model.norm, model.norm)} {format_radius(model.epsilon)}"
+
+
+def evaluation(row: EvaluationRow) -> Evaluation:
+    """Read a stored evaluation."""
+    return Evaluation.model_validate(row.record)
+
+
+def headlines(run: RunRow) -> list[Tile]:
+    """Return a run's accuracies under short names, for a row of a table."""
+    summary = run.summary or {}
+    return [
+        Tile(short, percent(summary[key]), f"{name}{_uncertainty(summary, key)}")
+        for key, (short, name, _) in HEADLINES.items()
+        if is_number(summary.get(key))
+    ]
+
+
+def _uncertainty(summary: Mapping[str, Any], key: str) -> str:
+    """Write the interval of a summary's accuracy, where the number of images is known."""
+    value, n = summary[key], summary.get("n")
+    if not isinstance(n, int) or n < 1 or not 0 <= value <= 1:
+        return ""
+    return f"; 95 % interval {interval(wilson_interval(round(value * n), n))}, {n} images"
+
+
+def tiles(run: RunRow, rows: Sequence[EvaluationRow]) -> list[Tile]:
+    """Return a run's headline figures; only those there are."""
+    summary = run.summary or {}
+    judged = evaluation(rows[0]) if rows else None
+    known = {key: about for key, about in HEADLINES.items() if is_number(summary.get(key))}
+    if judged is not None and not judged.counted:  # clean accuracy by another name
+        known.pop("worst_case_robust_accuracy", None)
+    shown = [_tile(name, label, summary, key, judged) for key, (_, name, label) in known.items()]
+    if is_number(summary.get("images")):
+        shown.append(Tile("Images drawn", f"{summary['images']}"))
+    if is_number(summary.get("seconds")):
+        note = "in its last attempt" if run.attempt > 1 else ""
+        shown.append(Tile("Took", duration(summary["seconds"]), note))
+    return shown
+
+
+def _tile(
+    name: str, label: str, summary: Mapping[str, Any], key: str, judged: Evaluation | None
+) -> Tile:
+    result = None if judged is None else _under(judged, label)
+    if result is None:
+        return Tile(name, percent(summary[key]), _uncertainty(summary, key).removeprefix("; "))
+    note = f"95 % interval {interval(result.interval)}, {result.n} images"
+    against = f", {threat(result.threat)}" if result.threat else ""
+    return Tile(name, accuracy(result), note + against)
+
+
+def _under(judged: Evaluation, label: str) -> AttackResult | None:
+    return next((result for result in judged.rows if result.label == label), None)
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value of a summary is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def picture_in_words(run: RunRow) -> str:
@@ -88,12 +203,15 @@ def seconds_left(run: RunRow, now: datetime) -> float | None:
     progress = run.progress or {}
     done, total = progress.get("done", 0), progress.get("total", 0)
     rate = progress.get("images_per_second")
+    if not total:
+        return None
     left = total - done
     if isinstance(rate, int | float) and rate > 0:
         batch = run.spec.get("training", {}).get("batch_size", 1)
         images = batch if progress.get("unit") == "step" else 1
         return float(left * images / rate)
-    if run.started_at is None or done <= 0 or run.attempt > 1:
+    later = progress.get("phase") in JUDGING and run.kind == "train"
+    if run.started_at is None or done <= 0 or run.attempt > 1 or later:
         return None
     return float((now - run.started_at).total_seconds() * left / done)
 
@@ -118,6 +236,20 @@ def pretty(value: Mapping[str, Any] | None) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def many(count: int, unit: str) -> str:
+    """Write a count of a progress' units: ``1 step``, ``3 passes``."""
+    return f"{count} {unit if count == 1 else UNITS.get(unit, unit)}"
+
+
+def marked(text: str) -> Markup:
+    """Set what stands between backticks as code."""
+    pieces = re.split(r"`([^`]*)`", text)
+    tags = (
+        Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces)
+    )
+    return Markup("").join(tags)
+
+
 def use(slot: SlotView) -> str:
     """Say what occupies a slot, or why nothing may."""
     if slot.run_id:
@@ -132,7 +264,6 @@ def use(slot: SlotView) -> str:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
     "picture_in_words": picture_in_words,
-    "result_rows": result_rows,
     "duration": duration,
     "size": size,
     "title_of": title,
@@ -141,4 +272,12 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "clock": clock,
     "pretty": pretty,
     "use": use,
+    "state_word": state_word,
+    "interval": interval,
+    "accuracy": accuracy,
+    "threat": threat,
+    "evaluation": evaluation,
+    "headlines": headlines,
+    "many": many,
+    "marked": marked,
 }

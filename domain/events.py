@@ -42,6 +42,11 @@ class Progress(Model):
     images_per_second: float | None = None
     detail: str | None = None
     """E.g. the attack that is running."""
+    loss: float | None = None
+    """While it trains: the mean of the epoch so far."""
+    accuracy: float | None = None
+    robust_accuracy: float | None = None
+    """While it trains: of the last validation, of the better of raw and averaged weights."""
 
 
 class Metrics(Model):

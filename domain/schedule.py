@@ -23,6 +23,7 @@ Why = Literal[
     "starts",
     "impossible",
     "no-worker",
+    "data-missing",
     "set-aside",
     "beyond-quota",
     "running-quota",
@@ -49,6 +50,8 @@ class Needs:
     """Part of every GPU's name, in lower case; empty for any."""
     cores: int = 0
     """CPU cores of the host; 0 counts for nothing."""
+    data: str = ""
+    """The dataset that must be under the host's data root; empty for none."""
 
     @property
     def gathers(self) -> bool:
@@ -84,6 +87,12 @@ class Host:
     slots: tuple[Slot, ...]
     cores: int = 0
     """Of its CPU; 0 if not known, and then none are counted."""
+    datasets: frozenset[str] | None = None
+    """What is under its data root; None if it does not say: then it may have any."""
+
+    def has(self, data: str) -> bool:
+        """Whether a run that reads this dataset may start here."""
+        return data == "" or self.datasets is None or data in self.datasets
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,7 @@ class Running:
     started_at: datetime
     priority: int = 0
     cores: int = 0
+    data: str = ""
     seconds: float | None = None
     """How long it is expected to take in all; None if not known."""
     preemptible: bool = True
@@ -260,6 +270,7 @@ def _started(run: Waiting, start: Start, now: datetime) -> Running:
         now,
         run.priority,
         cores=run.needs.cores,
+        data=run.needs.data,
         seconds=run.seconds,
         preemptible=run.preemptible,
         backfilled=start.backfilled,
@@ -269,7 +280,7 @@ def _started(run: Waiting, start: Start, now: datetime) -> Running:
 def _queued(run: Running, slots: Mapping[int, Slot]) -> Waiting:
     """Return a preempted run as it waits again. It needs what it had, as far as is known."""
     held = slots.get(run.slots[0], Slot(run.slots[0], queue=""))
-    needs = Needs(held.queue, held.kind, len(run.slots), cores=run.cores)
+    needs = Needs(held.queue, held.kind, len(run.slots), cores=run.cores, data=run.data)
     return Waiting(run.run_id, run.owner, needs, run.priority, run.seconds, run.preemptible)
 
 
@@ -341,11 +352,7 @@ class _Planner:
         return self._hosts_of[needs]
 
     def _nowhere(self, needs: Needs) -> Why:
-        if any(_could_hold(host, needs) for host in self._hosts):
-            return "set-aside"
-        offered = (slot for host in self._hosts for slot in host.slots)
-        served = any((slot.queue, slot.kind) == (needs.queue, needs.kind) for slot in offered)
-        return "impossible" if served else "no-worker"
+        return nowhere(self._hosts, needs)
 
     def _quota(self, run: Waiting) -> Why | None:
         account = self._snapshot.accounts.get(run.owner, Account())
@@ -535,8 +542,24 @@ def _line(run: Waiting) -> tuple[str, str, str]:
 def _could_hold(host: Host, needs: Needs, *, without: Collection[int] = frozenset()) -> bool:
     """Whether a host could ever run something of those needs; without: on other slots only."""
     suiting = sum(slot.suits(needs) and slot.id not in without for slot in host.slots)
-    enough = suiting >= needs.slots
+    enough = suiting >= needs.slots and host.has(needs.data)
     return enough and (host.cores == 0 or host.cores >= needs.cores)
+
+
+def nowhere(hosts: Collection[Host], needs: Needs) -> Why:
+    """Say why no host can run something of those needs now: its slots, its data, or all of it."""
+    if any(_could_hold(host, needs) for host in hosts):
+        return "set-aside"
+    if any(_could_hold(host, replace(needs, data="")) for host in hosts):
+        return "data-missing"
+    offered = (slot for host in hosts for slot in host.slots)
+    served = any((slot.queue, slot.kind) == (needs.queue, needs.kind) for slot in offered)
+    return "impossible" if served else "no-worker"
+
+
+def could_run(hosts: Collection[Host], needs: Needs, *, without: Collection[int]) -> bool:
+    """Whether a host could run something of those needs on slots that may be used."""
+    return any(_could_hold(host, needs, without=without) for host in hosts)
 
 
 def _cores_left(host: Host, occupant: Mapping[int, Running]) -> float:

@@ -28,6 +28,7 @@ from partcore.data import Images, fingerprint, to_unit
 from partcore.environment import Environment
 from partcore.models import CamClassifier
 from partcore.modes import evaluating, frozen
+from partcore.narration import attacked
 from partcore.progress import Throughput
 from partcore.randomness import generator
 from partcore.standing import Outcome, Standing, UnderWay
@@ -87,6 +88,7 @@ def _clean(
         done = min(start + spec.batch_size, len(images))
         yield _progress("clean", done, len(images), None)
     result = _result("clean", "clean", correct, seconds=environment.clock() - started)
+    yield attacked(result)
     return Outcome(result.model_copy(update={"passes": len(images)}), correct)
 
 
@@ -140,10 +142,12 @@ class _Siege:
                 standing = int((~now.tally.broken).sum())
                 now.stages.append(StageResult(name=part.name, correct=standing))
                 now.stage, now.left = now.stage + 1, None
-        self.found.outcomes[attack.label] = self._outcome(attack, epsilon, now, complete=complete)
+        outcome = self._outcome(attack, epsilon, now, complete=complete)
+        self.found.outcomes[attack.label] = outcome
         self.spent_passes += now.tally.measures.passes
         self.spent_seconds += now.tally.measures.seconds
         self.found.under_way = None
+        yield attacked(outcome.result)
 
     def _fresh(self, attack: s.Attack) -> Tally:
         standing = self.clean.correct

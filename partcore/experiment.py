@@ -19,10 +19,10 @@ from domain import spec as s
 from domain.attacks import Transfer
 from domain.audit import Record, audit, missing_attacks
 from domain.errors import CheckpointInvalid
-from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress, Started
+from domain.events import ArtifactSaved, Evaluated, Event, Finished, Progress, Started
 from domain.pictures import FigureSpec, figure_of, with_scores
 from domain.results import AuditFacts, Evaluation
-from partcore import build, checkpoint, evaluation, figures, probes
+from partcore import build, checkpoint, evaluation, figures, narration, probes
 from partcore.cams import Combiner
 from partcore.corrupted import under_corruptions
 from partcore.data import Images, Split, fingerprint, load, to_unit
@@ -45,6 +45,13 @@ def run_experiment(spec: Spec, environment: Environment) -> Iterator[Event]:
 
     Raises ExperimentError for what another attempt would meet again.
     """
+    for event in _run(spec, environment):
+        yield event
+        if isinstance(event, ArtifactSaved):
+            yield narration.saved(event)
+
+
+def _run(spec: Spec, environment: Environment) -> Iterator[Event]:
     yield Progress(phase="prepare", done=0, total=1, unit="step", detail="reading the images")
     split = load(spec.data, environment.data_root, seed=spec.seed)
     started = environment.clock()
@@ -66,10 +73,12 @@ def _train(
     spec: s.TrainSpec, split: Split, environment: Environment, started: float
 ) -> Iterator[Event]:
     trainer = Trainer(spec, split, environment)
-    yield Started(facts=facts(spec, split, trainer.model, environment))
+    yield from _begin(spec, split, trainer.model, environment)
     if environment.resume and (environment.work / LAST).exists():
         trainer.resume(environment.work / LAST)
-        yield Log(message=f"resumed at step {trainer.step} of {trainer.total_steps}")
+        yield narration.resumed(
+            trainer.step, trainer.total_steps, trainer.epoch + 1, spec.training.epochs
+        )
     with environment.ranks.joined(environment.device):
         yield from trainer.run()
         yield from trainer.finish()
@@ -94,7 +103,7 @@ def _evaluate(
     spec: s.EvaluateSpec, split: Split, environment: Environment, started: float
 ) -> Iterator[Event]:
     subject = _from_source(spec, split, environment)
-    yield Started(facts=facts(spec, split, subject.model, environment))
+    yield from _begin(spec, split, subject.model, environment)
     found = yield from _judge(
         subject,
         split,
@@ -108,9 +117,17 @@ def _evaluate(
 
 def _visualise(spec: s.VisualiseSpec, split: Split, environment: Environment) -> Iterator[Event]:
     subject = _from_source(spec, split, environment)
-    yield Started(facts=facts(spec, split, subject.model, environment))
+    yield from _begin(spec, split, subject.model, environment)
     yield from _picture(spec, split, subject, environment)
     yield Finished(summary={"images": min(spec.images, len(split.test))})
+
+
+def _begin(
+    spec: Spec, split: Split, model: CamClassifier, environment: Environment
+) -> Iterator[Event]:
+    told = facts(spec, split, model, environment)
+    yield Started(facts=told)
+    yield from narration.begins(spec, split, told)
 
 
 # -- what is judged ---------------------------------------------------------------------------
@@ -203,6 +220,7 @@ def _judge(
     corruptions = yield from under_corruptions(
         subject.model, images, evaluated, seed=spec.seed, environment=environment
     )
+    yield from narration.corrupted(corruptions)
     worst = evaluation.worst_case(outcomes, evaluated.epsilon)
     facts = AuditFacts(
         dataset=spec.data.dataset,
@@ -222,9 +240,7 @@ def _judge(
         facts=facts,
     )
     report = audit(record)
-    if report.verdict == "incomplete":
-        missing = ", ".join(missing_attacks(record))
-        yield Log(level="warning", message=f"the verdict is incomplete for want of {missing}")
+    yield from narration.judged(worst, report, missing_attacks(record))
     found = Evaluation(
         weights=subject.weights,
         suite=evaluated.suite,

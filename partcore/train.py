@@ -11,12 +11,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
 from domain.errors import ExperimentError, SpecInvalid
-from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress
+from domain.events import CheckpointSaved, Evaluated, Event, Finished, Log, Progress
 from domain.percent import percent
 from domain.presets import expand
 from domain.results import Evaluation
@@ -43,9 +43,8 @@ class Printer:
             case Progress():
                 self._progress(event)
             case Log():
-                self.line(f"{event.level}: {event.message}")
-            case ArtifactSaved():
-                self.line(f"wrote {event.file}")
+                mark = "" if event.level == "info" else f"{event.level}: "
+                self.line(mark + event.message)
             case Evaluated():
                 self.line(table(event.evaluation))
             case _:
@@ -85,6 +84,14 @@ def table(found: Evaluation) -> str:
     lines.append(f"verdict: {found.audit.verdict}")
     lines += [f"  {check.name}: {check.detail}. {check.advice}" for check in failing]
     return "\n".join(lines)
+
+
+def keeping(events: Iterable[Event], work: Path) -> Iterator[Event]:
+    """Copy every checkpoint that stays to its own name; the next takes the place of the last."""
+    for event in events:
+        if isinstance(event, CheckpointSaved) and event.role == "kept":
+            shutil.copyfile(work / event.file, work / event.name)
+        yield event
 
 
 def follow(events: Iterable[Event], printer: Printer) -> dict[str, object]:
@@ -190,7 +197,7 @@ def run(
     """Run one experiment to its end; return the exit status."""
     configure(environment)
     try:
-        summary = follow(run_experiment(spec, environment), printer)
+        summary = follow(keeping(run_experiment(spec, environment), environment.work), printer)
     except ExperimentError as error:
         printer.line(f"failed: {error}")
         if not environment.ranks.is_first:
@@ -202,6 +209,7 @@ def run(
     if environment.ranks.is_first:
         text = json.dumps(summary, indent=2) + "\n"
         (environment.work / "summary.json").write_text(text, encoding="utf-8")
+        printer.line(f"finished; files in {environment.work}")
     return 0
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from domain import spec as s
 from domain.errors import CheckpointInvalid
 from domain.events import CheckpointSaved, Event, Log, Progress
-from partcore import build, checkpoint, score_ladder
+from partcore import build, checkpoint, narration, score_ladder
 from partcore.cams import Combiner, Learned, learn, read
 from partcore.compiling import compiled
 from partcore.data import Split, Warp, to_unit
@@ -89,6 +89,9 @@ class Trainer:
         self.mask_record: dict[str, float] | None = None
         self.metrics = MetricBuffer()
         self.throughput = Throughput(environment.clock)
+        self.diary = narration.Diary(environment.clock)
+        self.validated: Robustness | None = None
+        """The last validation of the better of raw and averaged weights."""
 
     def _placed(self, model: CamClassifier) -> CamClassifier:
         layout = (
@@ -266,13 +269,17 @@ class Trainer:
         batches = torch.split(order, self.spec.training.batch_size)[: self.steps_per_epoch]
         for index in batches[self.step % self.steps_per_epoch :]:
             record = self.update(index)
+            self.diary.note(record, self.step)
             if self.step % METRICS_EVERY == 0 or (self.step + 1) % self.steps_per_epoch == 0:
                 self.metrics.add(self.step, record)
             self.step += 1
             yield self._progress(epoch, len(index))
             ended = self.step % self.steps_per_epoch == 0
-            if not ended and (self.environment.checkpoint_requested() or self._is_overdue()):
+            asked = self.environment.checkpoint_requested()
+            if not ended and (asked or self._is_overdue()):
                 yield from self.save_last()
+                if asked:
+                    yield Log(message=f"checkpoint asked for: saved step {self.step}")
         yield from self._end_of_epoch(epoch)
 
     def _is_overdue(self) -> bool:
@@ -287,6 +294,14 @@ class Trainer:
             yield from self.validate(epoch)
         yield from self._watch_the_maps(epoch)
         yield from self.metrics.flush()
+        yield from self.diary.warnings(epoch + 1)
+        yield self.diary.close(
+            epoch=epoch + 1,
+            epochs=training.epochs,
+            step=self.step,
+            steps=self.total_steps,
+            best=self.best,
+        )
         if self.has_stopped:
             assert self.best is not None
             yield Log(message=f"stopped early: the best weights are of epoch {self.best.epoch}")
@@ -296,7 +311,8 @@ class Trainer:
             for event in self.save_last():
                 # Before the last: an attempt that ends between the two says both again.
                 if kept and isinstance(event, CheckpointSaved):
-                    yield event.model_copy(update={"role": "kept"})
+                    yield (copy := event.model_copy(update={"role": "kept"}))
+                    yield Log(message=f"kept {copy.name}")
                 yield event
 
     def _watch_the_maps(self, epoch: int) -> Iterator[Event]:
@@ -343,6 +359,9 @@ class Trainer:
             epoch=epoch + 1,
             epochs=self.spec.training.epochs,
             images_per_second=self.throughput.count(images),
+            loss=self.diary.loss,
+            accuracy=self.validated.clean if self.validated else None,
+            robust_accuracy=self.validated.pgd if self.validated else None,
         )
 
     # -- validation ---------------------------------------------------------------------------
@@ -372,15 +391,19 @@ class Trainer:
             epoch=epoch + 1,
             epochs=self.spec.training.epochs,
         )
+        clean_only, best_now = isinstance(self.method, s.Standard), None
         for averaged, network in self._networks():
             told = robustness(network, self.validation, epsilon=self._radius(), seed=self.spec.seed)
             prefix = "val/ema/" if averaged else "val/"
             record = {"accuracy": told.clean, "fgsm": told.fgsm, "robust_accuracy": told.pgd}
             self.metrics.add(self.step - 1, {prefix + name: v for name, v in record.items()})
-            if told.has_collapsed and not averaged and not isinstance(self.method, s.Standard):
+            if told.has_collapsed and not averaged and not clean_only:
                 yield Log(level="warning", message=_collapse(epoch, told))
             found = Best(epoch + 1, averaged, told.clean, told.pgd)
-            if found.beats(self.best, clean_only=isinstance(self.method, s.Standard)):
+            self.diary.validated += ((averaged, told),)
+            if found.beats(best_now, clean_only=clean_only):
+                best_now, self.validated = found, told
+            if found.beats(self.best, clean_only=clean_only):
                 self.best = found
                 yield from self.save_best(network)
         yield done
@@ -460,6 +483,7 @@ class Trainer:
             "scores": _scores(self.method),
             "refresh_epochs": self.refresh_epochs,
             "scaler": self.step_down.scaler.state_dict(),
+            "diary": self.diary.state(),
             "spec": deciding(self.spec),
         }
 
@@ -482,6 +506,7 @@ class Trainer:
         self.mask_record = metadata["mask"]
         self.refresh_epochs = metadata["refresh_epochs"]
         self.step_down.scaler.load_state_dict(metadata["scaler"])
+        self.diary.restore(metadata.get("diary"))
         if self.kept is not None:
             self.kept.restore(checkpoint.under(tensors, "maps"))
         if self.combiner is not None:
@@ -501,6 +526,7 @@ class Trainer:
                 robust_accuracy=math.nan,
             )
             yield from self.save_best(self.model)
+        yield narration.training_ended(self.best, self.epoch)
 
 
 def _parts(count: int, parts: int) -> list[slice]:

@@ -19,6 +19,15 @@ class Answer(Model):
     model_config = ConfigDict(extra="ignore")
 
 
+class Wait(Answer):
+    """What holds a queued run back other than its turn."""
+
+    why: str
+    state: str
+    """In a few words: `paused`, `no such device`, `data missing`, `waits for ID`."""
+    waits_for: str
+
+
 class Run(Answer):
     """A run."""
 
@@ -48,6 +57,10 @@ class Run(Answer):
     advanced_at: datetime | None
     worker: str | None
     retry_of: str | None
+    waits: Wait | None = None
+    """What it waits for other than its turn."""
+    took_seconds: float | None = None
+    """How long its attempts held their slots, added up."""
 
     @property
     def title(self) -> str:

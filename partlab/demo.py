@@ -87,7 +87,7 @@ def table(out: Console, outcomes: Sequence[Outcome]) -> RenderableType:
         verdict = one.evaluation.audit.verdict if one.evaluation else one.run.state.value
         style = tables.VERDICT_STYLE.get(verdict, "bold red")
         cells = [_two_lines(one.result(label)) for label in COLUMNS]
-        made.add_row(one.run.title, *cells, Text(verdict, style=style), _took(one.run))
+        made.add_row(one.run.title, *cells, Text(verdict, style=style), tables.took(one.run))
     return Group(made, Text(setting(outcomes), style="dim"))
 
 
@@ -112,12 +112,6 @@ def _two_lines(result: AttackResult | None) -> Text:
         return Text("-")
     interval = figures.interval(result.interval)
     return Text.assemble(figures.attacked(result), "\n", (interval, "dim"))
-
-
-def _took(run: Run) -> str:
-    if run.started_at is None or run.finished_at is None:
-        return "-"
-    return figures.duration((run.finished_at - run.started_at).total_seconds())
 
 
 def save(client: Client, outcomes: Sequence[Outcome], folder: Path) -> list[Path]:

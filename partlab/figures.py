@@ -4,6 +4,7 @@ import math
 from datetime import datetime
 
 from domain import percent as shares
+from domain import series
 from domain.results import AttackResult, Interval
 
 
@@ -34,6 +35,14 @@ def number(value: float) -> str:
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
     return f"{value:.4g}"
+
+
+def measured(name: str, value: float) -> str:
+    """Return a series' value in its unit: a share in percent, a radius in grey levels."""
+    unit = series.measure(name).chart.unit
+    if unit is series.SHARE:
+        return percent(value) if math.isfinite(value) else number(value)
+    return f"{number(255 * value)}/255" if unit is series.RADIUS else number(value)
 
 
 def duration(seconds: float) -> str:

@@ -89,6 +89,18 @@ def state_text(state: RunState) -> Text:
     return Text(state.value, style=STATE_STYLE[state])
 
 
+def run_state(run: Run) -> Text:
+    """Return a run's state; of a queued one, what it waits for other than its turn."""
+    if run.waits is None or run.state != RunState.QUEUED:
+        return state_text(run.state)
+    return Text(run.waits.state, style=STATE_STYLE[run.state])
+
+
+def took(run: Run) -> str:
+    """Return how long a run's attempts held their slots, added up."""
+    return "-" if run.took_seconds is None else figures.duration(run.took_seconds)
+
+
 def progress_line(progress: Mapping[str, Any] | None) -> str:
     """Say how far a run is: phase, epoch, count, throughput."""
     if not progress or "phase" not in progress:
@@ -125,7 +137,7 @@ def runs(out: Console, found: Sequence[Run]) -> RenderableType:
     now = datetime.now(UTC)
     columns: dict[str, Callable[[Run], RenderableType]] = {
         "run": lambda run: run.id,
-        "state": lambda run: state_text(run.state),
+        "state": run_state,
         "what": _title,
         "data": lambda run: Text(_data(run.spec)),
         "clean": lambda run: _share(run.summary, "clean_accuracy"),
@@ -138,7 +150,8 @@ def runs(out: Console, found: Sequence[Run]) -> RenderableType:
     if out.width < NARROW:
         columns = {name: columns[name] for name in columns if name not in LEFT_OUT}
     made = table(out, *columns)
-    made.columns[list(columns).index("what")].no_wrap = False
+    for name in ("state", "what"):
+        made.columns[list(columns).index(name)].no_wrap = False
     for run in found:
         made.add_row(*(cell(run) for cell in columns.values()))
     return made
@@ -175,7 +188,7 @@ def run_facts(run: Run) -> RenderableType:
 
 
 def _state_with_progress(run: Run) -> Text:
-    text = state_text(run.state)
+    text = run_state(run)
     line = "" if run.state.is_terminal else progress_line(run.progress)
     return text.append(f"  {line}", style="default") if line else text
 
@@ -198,9 +211,10 @@ def _started(run: Run) -> str:
 
 def _finished(run: Run) -> str:
     text = figures.moment(run.finished_at)
-    if run.started_at is None or run.finished_at is None:
+    if run.took_seconds is None:
         return text
-    return f"{text}, after {figures.duration((run.finished_at - run.started_at).total_seconds())}"
+    attempts = f" in {run.attempt} attempts" if run.attempt > 1 else ""
+    return f"{text}, took {took(run)}{attempts}"
 
 
 def failure_text(run: Run) -> Text:
@@ -213,9 +227,8 @@ def failure_text(run: Run) -> Text:
 def run_outcome(run: Run) -> Text:
     """Say in a line how a run ended."""
     text = Text.assemble((run.title, "bold"), " ", state_text(run.state))
-    if run.started_at is not None and run.finished_at is not None:
-        took = figures.duration((run.finished_at - run.started_at).total_seconds())
-        text.append(f" after {took}")
+    if run.took_seconds is not None:
+        text.append(f" after {took(run)}")
     return text.append("\n").append(failure_text(run)) if run.failure is not None else text
 
 
@@ -400,10 +413,10 @@ def metrics(out: Console, found: Sequence[Series], history: Mapping[str, Points]
         points = history.get(one.name)
         made.add_row(
             Text(one.name),
-            figures.number(one.last),
+            figures.measured(one.name, one.last),
             str(one.last_step),
-            figures.number(one.minimum),
-            figures.number(one.maximum),
+            figures.measured(one.name, one.minimum),
+            figures.measured(one.name, one.maximum),
             str(one.count),
             sparkline(points.values, bars=bars) if points else "",
         )

@@ -1,4 +1,4 @@
-"""A run on the screen while it runs: a bar in a window, a line now and then in a pipe, or JSON."""
+"""A run on the screen while it runs: a bar in a window, a line an epoch in a pipe, or JSON."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,20 +7,28 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self, assert_never
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
 from domain.run_state import RunState
-from partlab import figures, tables
+from partlab import tables
 from partlab.answers import Run, RunEvent
 from partlab.client import Client
 from partlab.errors import ClientError
 from partlab.news import Advanced, Ended, Logged, Measured, News, StateChanged
-from partlab.terminal import print_json
+from partlab.run_lines import (
+    Part,
+    epoch,
+    eta,
+    figure,
+    name_width,
+    parts,
+    plain_ascii,
+    run_lines,
+)
+from partlab.terminal import can_draw, print_json
 
-LINE_SECONDS = 5.0
-"""Between two lines of progress in a pipe."""
 LOOK_SECONDS = 0.5
 """Between two looks at several runs."""
 
@@ -42,136 +50,148 @@ class Pace:
 
 
 def note(progress: Mapping[str, Any], left: float | None) -> str:
-    """Say epoch, what is going on, throughput and time left."""
-    parts = []
-    if progress.get("epoch") is not None and progress.get("epochs"):
-        parts.append(f"epoch {progress['epoch']}/{progress['epochs']}")
-    if progress.get("detail"):
-        parts.append(str(progress["detail"]))
-    if isinstance(rate := progress.get("images_per_second"), int | float):
-        parts.append(f"{rate:,.0f} images/s")
-    if left is not None and progress["done"] < progress["total"]:
-        parts.append(f"{figures.duration(left)} left")
-    return ", ".join(parts)
+    """Say what is known in a line: epoch, attack, loss, robust accuracy, throughput, time left."""
+    words = [
+        epoch(progress),
+        str(progress.get("detail") or ""),
+        figure("loss", progress.get("loss"), "{:.4g}"),
+        figure("robust", progress.get("robust_accuracy"), "{:.1%}"),
+        figure("", progress.get("images_per_second"), "{:,.0f} images/s"),
+        "" if left is None or progress["done"] >= progress["total"] else eta(left),
+    ]
+    return ", ".join(word for word in words if word)
 
 
 class Display(Protocol):
-    """Shows runs, each under its title."""
+    """Shows runs, each under its name."""
 
-    def advance(self, title: str, progress: Mapping[str, Any]) -> None:
+    def advance(self, run: Run, progress: Mapping[str, Any]) -> None:
         """Show how far a run is."""
 
-    def settle(self, title: str, text: Text) -> None:
+    def settle(self, run: Run, text: Text) -> None:
         """Show where a run stands when it does not advance: waiting, or over."""
 
     def say(self, text: Text) -> None:
         """Write a line that stays."""
 
 
+@dataclass
+class Names:
+    """What runs are called beside each other: those of one title by the end of their ids too."""
+
+    _titles: dict[str, str] = field(default_factory=dict)
+
+    def add(self, run: Run) -> None:
+        """Get to know a run."""
+        self._titles[run.id] = run.title
+
+    def of(self, run_id: str) -> str:
+        """Return a run's name."""
+        title = self._titles[run_id]
+        several = sum(other == title for other in self._titles.values()) > 1
+        return f"{title} {run_id[-6:]}" if several else title
+
+
 class Bars(AbstractContextManager["Bars"]):
-    """A display for windows: one bar a run, lines above."""
+    """A display for windows: a line a run below, what is said above."""
 
     def __init__(self, out: Console) -> None:
-        self._bars = Progress(
-            SpinnerColumn(finished_text=" "),
-            TextColumn("[bold]{task.fields[title]}", markup=True),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}", markup=False, style="dim"),
-            console=out,
-        )
-        self._tasks: dict[str, TaskID] = {}
+        self._out = out
+        self._names = Names()
+        self._parts: dict[str, Sequence[Part]] = {}
         self._paces: dict[str, Pace] = {}
+        self._live = Live(get_renderable=self.rendered, console=out, refresh_per_second=4)
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        self._live.stop()
 
-    def _task(self, title: str) -> TaskID:
-        if title not in self._tasks:
-            self._tasks[title] = self._bars.add_task("", total=None, title=title, note="")
-            self._paces[title] = Pace()
-        return self._tasks[title]
+    def rendered(self) -> Group:
+        """Return the runs' lines for the window as it is now."""
+        width = self._out.width
+        # Another thread draws; this one may add a run meanwhile.
+        shown = [(self._names.of(run_id), found) for run_id, found in list(self._parts.items())]
+        columns = name_width([name for name, _ in shown], width)
+        lines = [
+            line
+            for name, found in shown
+            for line in run_lines(name, found, width=width, name_columns=columns)
+        ]
+        return Group(*(lines if can_draw(self._out) else map(plain_ascii, lines)))
 
-    def advance(self, title: str, progress: Mapping[str, Any]) -> None:
+    def advance(self, run: Run, progress: Mapping[str, Any]) -> None:
         """Show how far a run is."""
         if "phase" in progress:
-            task = self._task(title)
-            self._bars.update(
-                task,
-                description=str(progress["phase"]),
-                completed=progress["done"],
-                total=progress["total"],
-                note=note(progress, self._paces[title].left(progress)),
-            )
+            left = self._paces.setdefault(run.id, Pace()).left(progress)
+            self._names.add(run)
+            self._parts[run.id] = parts(progress, left)
 
-    def settle(self, title: str, text: Text) -> None:
+    def settle(self, run: Run, text: Text) -> None:
         """Show where a run stands."""
-        self._bars.update(self._task(title), description=text.plain, note="")
+        self._names.add(run)
+        self._parts[run.id] = [Part(0, text.plain, str(text.style))]
 
     def say(self, text: Text) -> None:
-        """Write a line above the bars."""
-        self._bars.console.print(text, soft_wrap=True)
+        """Write a line above the runs'."""
+        self._out.print(text, soft_wrap=True)
 
 
 class Lines(AbstractContextManager["Lines"]):
-    """A display for pipes: whole lines, and not too many."""
+    """A display for pipes: a line an epoch, a line an attack, and one for each change."""
 
     def __init__(self, out: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._out, self._clock = out, clock
-        self._said: dict[str, set[str]] = {}
-        self._at: dict[str, float] = {}
+        self._said: dict[str, str] = {}
+        self._names = Names()
         self._paces: dict[str, Pace] = {}
 
     def __exit__(self, *_: object) -> None:
         return None
 
-    def advance(self, title: str, progress: Mapping[str, Any]) -> None:
-        """Write a line when a phase is met first, and every few seconds."""
+    def advance(self, run: Run, progress: Mapping[str, Any]) -> None:
+        """Write a line when another phase, epoch or attack begins."""
         if "phase" not in progress:
             return
-        phase, now = str(progress["phase"]), self._clock()
-        left = self._paces.setdefault(title, Pace(self._clock)).left(progress)
-        if not self._is_new(title, phase) and now - self._at[title] < LINE_SECONDS:
-            return
-        self._at[title] = now
+        left = self._paces.setdefault(run.id, Pace(self._clock)).left(progress)
+        at = f"{progress['phase']} {progress.get('epoch')} {progress.get('detail')}"
         about = note(progress, left)
-        text = f"{title}: {phase} {progress['done']}/{progress['total']}"
-        # A phase that does not move has nothing to tell.
-        if self._is_new(title, text):
-            self._out.print(Text(f"{text}, {about}" if about else text), soft_wrap=True)
+        self._write(run, at, Text(f"{progress['phase']}{', ' if about else ''}{about}"))
 
-    def settle(self, title: str, text: Text) -> None:
+    def settle(self, run: Run, text: Text) -> None:
         """Write where a run stands, once."""
-        if self._is_new(title, text.plain):
-            self._out.print(Text.assemble(f"{title}: ", text), soft_wrap=True)
+        self._write(run, text.plain, text)
 
-    def _is_new(self, title: str, word: str) -> bool:
-        said = self._said.setdefault(title, set())
-        is_new = word not in said
-        said.add(word)
-        self._at.setdefault(title, self._clock())
-        return is_new
+    def _write(self, run: Run, what: str, text: Text) -> None:
+        self._names.add(run)
+        if self._said.get(run.id) != what:
+            self._said[run.id] = what
+            self._out.print(Text.assemble(f"{self._names.of(run.id)}: ", text), soft_wrap=True)
 
     def say(self, text: Text) -> None:
         """Write a line."""
         self._out.print(text, soft_wrap=True)
 
 
+class Transcript(Lines):
+    """A display for pipes where the run's own log is shown, which has its epochs and attacks."""
+
+    def advance(self, run: Run, progress: Mapping[str, Any]) -> None:
+        """Write nothing."""
+
+
 def display(out: Console) -> Bars | Lines:
-    """Return the display that suits the stream."""
+    """Return the display that suits the stream, for runs whose logs are not shown."""
     return Bars(out) if out.is_terminal else Lines(out)
 
 
 def follow(client: Client, run: Run, out: Console) -> Run:
-    """Show a run until it has ended, and return it."""
-    with display(out) as shown:
+    """Show a run and what it says until it has ended, and return it."""
+    with Bars(out) if out.is_terminal else Transcript(out) as shown:
         for news in client.follow(run.id):
             _show(client, run, news, shown)
             if isinstance(news, Ended):
@@ -184,12 +204,12 @@ def _show(client: Client, run: Run, news: News, shown: Display) -> None:
         case StateChanged(event):
             _show_state(client, run, event, shown)
         case Advanced(progress):
-            shown.advance(run.title, progress)
+            shown.advance(run, progress)
         case Logged(line):
             style = {"warning": "yellow", "error": "bold red"}.get(line.level, "dim")
             shown.say(Text(line.message, style=style))
         case Ended(ended):
-            shown.settle(run.title, Text(ended.state.value))
+            shown.settle(run, tables.state_text(ended.state))
         case Measured():
             pass
         case _:
@@ -199,9 +219,9 @@ def _show(client: Client, run: Run, news: News, shown: Display) -> None:
 def _show_state(client: Client, run: Run, event: RunEvent, shown: Display) -> None:
     if event.target == RunState.RUNNING:
         again = f", attempt {event.attempt}" if event.attempt > 1 else ""
-        shown.settle(run.title, Text(f"starting{again}"))
+        shown.settle(run, Text(f"starting{again}"))
     elif event.target == RunState.QUEUED and client.get(run.id).state == RunState.QUEUED:
-        shown.settle(run.title, Text(f"{event.reason}: {why_waiting(client, run.id)}"))
+        shown.settle(run, Text(f"{event.reason}: {why_waiting(client, run.id)}"))
 
 
 def why_waiting(client: Client, run_id: str) -> str:
@@ -235,11 +255,11 @@ def _look_at(client: Client, run: Run, shown: Display) -> Run:
         return run
     new = client.get(run.id)
     if new.state == RunState.QUEUED:
-        shown.settle(run.title, Text(why_waiting(client, run.id)))
+        shown.settle(run, Text(why_waiting(client, run.id)))
     elif new.state.is_terminal:
-        shown.settle(run.title, tables.state_text(new.state))
+        shown.settle(run, tables.run_state(new))
     else:
-        shown.advance(run.title, new.progress or {})
+        shown.advance(run, new.progress or {})
     return new
 
 

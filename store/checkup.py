@@ -14,7 +14,6 @@ from domain.checkup import CANCELLING_SECONDS, OVERDUE_SECONDS, Disk, Host, Rows
 from domain.run_state import RunState
 from store import snapshots
 from store.fleet import LIVE, SIGNED_OFF, WORKER_SILENT
-from store.positions import described
 from store.tables import (
     REVISION,
     leases,
@@ -26,6 +25,7 @@ from store.tables import (
     slots,
     workers,
 )
+from store.waits import described
 
 AT_WORK = (RunState.RUNNING, RunState.CANCELLING)
 
@@ -206,7 +206,11 @@ def _shut(connection: Connection, left: Collection[str]) -> tuple[Shut, ...]:
 def _unmet(connection: Connection, now: datetime) -> tuple[str, ...]:
     seen = snapshots.snapshot(connection, now)
     why = schedule.plan(seen).why
-    wanted = {w.needs for w in seen.waiting if why[w.run_id] in ("no-worker", "impossible")}
+    wanted = {
+        w.needs
+        for w in seen.waiting
+        if why[w.run_id] in ("no-worker", "impossible", "data-missing")
+    }
     return tuple(sorted(described(one) for one in wanted))
 
 

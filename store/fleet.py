@@ -232,6 +232,7 @@ def all_workers(connection: Connection) -> tuple[WorkerRow, ...]:
             seen_at=row.seen_at,
             cores=row.cores,
             draining=row.draining,
+            datasets=None if row.datasets is None else tuple(row.datasets),
             slots=tuple(by_worker.get(row.name, ())),
         )
         for row in connection.execute(sa.select(workers).order_by(workers.c.name))

@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 from domain import schedule
 from domain.run_state import RunState
 from domain.schedule import Needs, Plan, Snapshot, Waiting, Why
-from store import fleet, snapshots
+from store import fleet, snapshots, waits
 from store import runs as gate
-from store.rows import Position, QueueView, RunRow
-from store.tables import families, run_dependencies, runs
+from store.rows import Position, QueueView
+from store.tables import families, runs
 
 UNKNOWN_SECONDS = 3600.0
 """How long a run is taken to be when nothing at all is known."""
@@ -26,13 +26,11 @@ def position(connection: Connection, run_id: str, now: datetime) -> Position:
     run = gate.get(connection, run_id)
     if run.state is not RunState.QUEUED:
         return Position(0, "state", f"nothing: the run is {run.state}")
-    if run.held:
-        return Position(0, "paused", f"somebody to let it go on: `part resume {run.id}`")
-    if run.blockers:
-        return Position(0, "after", _whom_it_follows(connection, run))
-    if run.not_before > now:
-        told = "its backoff after a lost attempt"
-        return Position(0, "backoff", told, run.not_before, "the end of the backoff")
+    wait = waits.wait_of(connection, run, now)
+    if wait is not None and wait.why == "backoff":
+        return Position(0, wait.why, wait.waits_for, run.not_before, "the end of the backoff")
+    if wait is not None and wait.why in ("paused", "after"):
+        return Position(0, wait.why, wait.waits_for)
     seen = snapshots.snapshot(connection, now, whole=True)
     mine = next((waiting for waiting in seen.waiting if waiting.run_id == run_id), None)
     if mine is None:  # on PostgreSQL it may have started since it was read
@@ -52,15 +50,6 @@ def _as_claimed(seen: Snapshot, mine: Waiting) -> Snapshot:
     return replace(seen, waiting=tuple({*first.values(), mine}))
 
 
-def _whom_it_follows(connection: Connection, run: RunRow) -> str:
-    others = connection.scalars(
-        sa.select(run_dependencies.c.after_id)
-        .where(run_dependencies.c.run_id == run.id)
-        .order_by(run_dependencies.c.after_id)
-    ).all()
-    return f"run {', '.join(others)} to succeed"
-
-
 def _ahead(seen: Snapshot, mine: Waiting) -> int:
     """How many runs of its queue are expected to start before it."""
     ahead = 0
@@ -73,17 +62,12 @@ def _ahead(seen: Snapshot, mine: Waiting) -> int:
 
 
 def _told(why: Why, mine: Waiting, seen: Snapshot, decided: Plan, ahead: int) -> str:
-    wants = described(mine.needs)
     account = seen.accounts[mine.owner]
     match why:
         case "starts":
             return "the next look of a worker: it starts now"
-        case "no-worker":
-            return f"a worker with {wants}: none is alive"
-        case "impossible":
-            return f"{wants} on one host: no host has that; ask for less, or for another queue"
-        case "set-aside":
-            return f"{wants}: its host has that, but gives it to nobody; `part doctor` says why"
+        case "no-worker" | "impossible" | "data-missing" | "set-aside":
+            return waits.nowhere(why, mine.needs)
         case "beyond-quota":
             return (
                 f"a larger quota: {account.most_running} slots at once is that of {mine.owner}, "
@@ -100,7 +84,7 @@ def _told(why: Why, mine: Waiting, seen: Snapshot, decided: Plan, ahead: int) ->
             return f"slots that are kept for run {_kept_for(mine, decided)}, which is before it"
         case "slots":
             before = f"; {ahead} run(s) come before it" if ahead else ""
-            return f"{wants} to be free{before}"
+            return f"{waits.described(mine.needs)} to be free{before}"
 
 
 def _kept_for(mine: Waiting, decided: Plan) -> str:
@@ -111,23 +95,10 @@ def _kept_for(mine: Waiting, decided: Plan) -> str:
     return (alike or others)[0].run_id
 
 
-def described(needs: Needs) -> str:
-    """Say in words what a run asks of a host."""
-    many = f"{needs.slots} {needs.kind} slot{'s' if needs.slots > 1 else ''}"
-    extra = [
-        f"{needs.memory >> 30} GiB" if needs.memory else "",
-        f"like {needs.model!r}" if needs.model else "",
-        f"{needs.cores} cores" if needs.cores else "",
-        f"in queue {needs.queue}" if needs.queue != needs.kind else "",
-    ]
-    found = ", ".join(part for part in extra if part)
-    return f"{many} ({found})" if found else many
-
-
 def _forecast(
     connection: Connection, seen: Snapshot, decided: Plan, mine: Waiting
 ) -> tuple[datetime | None, str]:
-    if decided.why[mine.run_id] in ("no-worker", "impossible"):
+    if decided.why[mine.run_id] in ("no-worker", "impossible", "data-missing"):
         return None, "no host could run it"
     if decided.why[mine.run_id] == "set-aside":
         return None, "somebody has to act first"

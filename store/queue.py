@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from domain.errors import Fenced, InvalidTransition, LabError
 from domain.run_state import RunState
 from domain.schedule import Start, plan
-from store import fleet
+from store import endings, fleet
 from store import runs as gate
 from store.fleet import LIVE
 from store.rows import Claim, Heartbeat, Reaped, RunRow
@@ -362,4 +362,5 @@ def hold(connection: Connection, run_id: str, *, held: bool, now: datetime, acto
         reason="paused" if held else "goes on",
         actor=actor,
     )
+    endings.say(connection, row, f"{'paused' if held else 'resumed'} by {actor}", now=now)
     return gate.get(connection, run_id)

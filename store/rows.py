@@ -150,6 +150,17 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Wait:
+    """What holds a queued run back other than its turn."""
+
+    why: str
+    """As a :class:`Position` has it."""
+    state: str
+    """In the few words that a list has room for: `paused`, `no such device`."""
+    waits_for: str
+
+
+@dataclass(frozen=True)
 class QueueView:
     """The queue in numbers."""
 
@@ -188,6 +199,8 @@ class WorkerRow:
     seen_at: datetime
     cores: int
     draining: bool
+    datasets: tuple[str, ...] | None
+    """What is under its data root; None if it does not say."""
     slots: tuple[SlotView, ...]
 
 
@@ -202,6 +215,8 @@ class Vitals:
     """Bytes of the disk it works on."""
     orphans: int
     """Processes of ended attempts that it could not kill."""
+    datasets: tuple[str, ...] | None = None
+    """What is under its data root; None if that cannot be told."""
 
 
 @dataclass(frozen=True)

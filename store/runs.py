@@ -5,7 +5,7 @@ import json
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +27,8 @@ from domain.presets import RUN_SPEC
 from domain.run_state import RunState, may_move
 from domain.schedule import LEAST_CHARGE, Needs, decayed
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
+from domain.stored_data import stored_data
+from store import durations, endings
 from store.rows import Page, RunRow, Submission
 from store.tables import (
     UtcDateTime,
@@ -146,7 +148,7 @@ def submit(
     _ensure_experiment(connection, spec.experiment, owner, now)
     run_id = new_id(now)
     first = _first_row(run_id, spec, owner, now, retry_of)
-    first |= {"needs_id": _needs_id(connection, spec.resources.needs), "blockers": len(waits_for)}
+    first |= {"needs_id": _needs_id(connection, needs_of(spec)), "blockers": len(waits_for)}
     connection.execute(runs.insert().values(first))
     for after_id in waits_for:
         connection.execute(run_dependencies.insert().values(run_id=run_id, after_id=after_id))
@@ -185,6 +187,11 @@ def _unfinished(connection: Connection, after: Collection[str]) -> list[str]:
             told = f"Run {after_id} is {state}; nothing can follow it."
             raise SpecInvalid([FieldError(f"/after/{i}", told)])
     return sorted(i for i, row in named.items() if row.state is not RunState.SUCCEEDED)
+
+
+def needs_of(spec: Spec) -> Needs:
+    """Return what a run asks of one host: devices, cores, and its data."""
+    return replace(spec.resources.needs, data=stored_data(spec.data))
 
 
 def _needs_id(connection: Connection, wanted: Needs) -> int:
@@ -377,6 +384,8 @@ def _moved(
         raise InvalidTransition(row.id, row.state, to)
     after = run_row(moved)
     note(connection, row.id, row.state, to, after.attempt, now=now, reason=reason, actor=actor)
+    if not to.holds_lease:
+        endings.write(connection, row, after, reason=reason, now=now)
     return after
 
 
@@ -501,7 +510,7 @@ def _end_lease(connection: Connection, run: RunRow, now: datetime, *, outcome: R
     lease = ended[0]
     seconds = (now - lease.started_at).total_seconds()
     if outcome is RunState.SUCCEEDED:
-        _remember_duration(connection, run, seconds)
+        _remember_duration(connection, run, seconds, now)
     _charge(connection, lease.owner, max(LEAST_CHARGE, seconds) * len(ended), now)
 
 
@@ -513,22 +522,17 @@ def _charge(connection: Connection, owner: str, seconds: float, now: datetime) -
     connection.execute(_CHARGE, {"owner": owner} | values)
 
 
-def _remember_duration(connection: Connection, run: RunRow, seconds: float) -> None:
+def _remember_duration(connection: Connection, run: RunRow, seconds: float, now: datetime) -> None:
     """Move the average of a run's family towards what it took in all its attempts.
 
     seconds: what the last of them took.
     """
-    took = seconds + (_earlier_attempts(connection, run) if run.attempt > 1 else 0.0)
+    took = seconds
+    if run.attempt > 1:  # almost no run has several, and a query costs every end
+        took = durations.took(connection, [run.id], now)[run.id]
     if connection.execute(_LEARN, {"family": run.family, "took": took}).rowcount == 0:
         with suppress(sa.exc.IntegrityError), connection.begin_nested():
             connection.execute(families.insert().values(name=run.family, seconds=took, runs=1))
-
-
-def _earlier_attempts(connection: Connection, run: RunRow) -> float:
-    """Return the seconds of a run's attempts before this one."""
-    before = sa.and_(leases.c.run_id == run.id, leases.c.attempt < run.attempt, leases.c.rank == 0)
-    held = connection.execute(sa.select(leases.c.started_at, leases.c.ended_at).where(before))
-    return sum(((row.ended_at - row.started_at).total_seconds() for row in held), 0.0)
 
 
 def note(
@@ -565,6 +569,8 @@ def request_cancel(connection: Connection, run_id: str, *, now: datetime, actor:
         return row
     queued = row.state is RunState.QUEUED
     to = RunState.CANCELLED if queued else RunState.CANCELLING
+    if not queued:
+        endings.say(connection, row, f"asked by {actor} to stop", now=now)
     return transition(
         connection, run_id, to=to, now=now, reason=f"cancelled by {actor}", actor=actor
     )

@@ -38,7 +38,7 @@ def snapshot(
     worker: the one that asks, which lives.
     """
     attempts = _running(connection)
-    hosts, shut = _hosts(connection, now, worker)
+    hosts, shut = hosts_of(connection, now, worker)
     held = {slot for attempt in attempts for slot in attempt.slots}
     people = accounts(connection, now, attempts)
     return Snapshot(
@@ -76,6 +76,7 @@ _WAITING = sa.select(
     needs.c.memory,
     needs.c.model,
     needs.c.cores,
+    needs.c.data,
 ).select_from(
     runs.join(needs, needs.c.id == runs.c.needs_id).outerjoin(
         families, families.c.name == runs.c.family
@@ -95,6 +96,7 @@ _ATTEMPTS = (
         runs.c.preemptible,
         runs.c.state,
         needs.c.cores,
+        needs.c.data,
         _expected,
     )
     .select_from(
@@ -117,6 +119,7 @@ _OFFERED = (
         slots.c.quarantine,
         slots.c.foreign_use,
         workers.c.cores,
+        workers.c.datasets,
     )
     .select_from(slots.join(workers, workers.c.name == slots.c.worker))
     .where(
@@ -141,8 +144,13 @@ _PEOPLE = sa.select(
 _GROUPS = sa.select(groups.c.name, groups.c.share)
 
 
+def needs_of(row: Any) -> Needs:  # noqa: ANN401 - a row of ``needs``
+    """Turn a row of ``needs`` into a value."""
+    return Needs(row.queue, row.kind, row.slots, row.memory, row.model, row.cores, row.data)
+
+
 def _waiting(row: Any) -> Waiting:  # noqa: ANN401 - a row of the columns above
-    wants = Needs(row.queue, row.kind, row.slots, row.memory, row.model, row.cores)
+    wants = needs_of(row)
     return Waiting(
         row.id, row.owner, wants, row.priority, row.seconds, row.preemptible, row.reserved
     )
@@ -173,6 +181,7 @@ def _running(connection: Connection) -> tuple[Running, ...]:
             started_at=first.started_at,
             priority=first.priority,
             cores=first.cores,
+            data=first.data,
             seconds=first.seconds,
             preemptible=first.preemptible,
             backfilled=first.backfilled,
@@ -183,21 +192,22 @@ def _running(connection: Connection) -> tuple[Running, ...]:
     )
 
 
-def _hosts(
-    connection: Connection, now: datetime, asking: str
+def hosts_of(
+    connection: Connection, now: datetime, asking: str = ""
 ) -> tuple[tuple[Host, ...], frozenset[int]]:
     """Return hosts that live and take runs, and which of their slots are given to nobody."""
     lives = {"silent_since": now - WORKER_SILENT, "asking": asking}
     rows = connection.execute(_OFFERED, lives).all()
     found: dict[str, list[Slot]] = {}
-    cores, shut = {}, set()
+    cores, data, shut = {}, {}, set()
     for row in rows:
         cores[row.worker] = row.cores
+        data[row.worker] = None if row.datasets is None else frozenset(row.datasets)
         slot = Slot(row.id, row.queue, row.kind, row.memory, row.device_name)
         found.setdefault(row.worker, []).append(slot)
         if row.unconfirmed or row.quarantine is not None or row.foreign_use is not None:
             shut.add(row.id)
-    hosts = tuple(Host(name, tuple(own), cores[name]) for name, own in found.items())
+    hosts = tuple(Host(name, tuple(own), cores[name], data[name]) for name, own in found.items())
     return hosts, frozenset(shut)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that leaves the schema as it is here."""
 
 metadata = sa.MetaData(
@@ -20,6 +20,7 @@ metadata = sa.MetaData(
 )
 
 Json = sa.JSON().with_variant(JSONB(), "postgresql")
+JsonOrNull = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -104,7 +105,9 @@ needs = sa.Table(
     sa.Column("memory", sa.BigInteger, nullable=False),
     sa.Column("model", sa.String(60), nullable=False),
     sa.Column("cores", sa.Integer, nullable=False),
-    sa.UniqueConstraint("queue", "kind", "slots", "memory", "model", "cores"),
+    # The dataset that the host must have; empty for none.
+    sa.Column("data", sa.String(100), nullable=False, server_default=""),
+    sa.UniqueConstraint("queue", "kind", "slots", "memory", "model", "cores", "data"),
 )
 
 # Runs that should take about as long, and how long they took: a moving average.
@@ -227,6 +230,8 @@ workers = sa.Table(
     sa.Column("disk_free", sa.BigInteger),
     sa.Column("disk_total", sa.BigInteger),
     sa.Column("orphans", sa.Integer),
+    # Names of the datasets under its data root; NULL if it does not say: it may have any.
+    sa.Column("datasets", JsonOrNull),
 )
 
 slots = sa.Table(

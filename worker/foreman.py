@@ -19,6 +19,7 @@ from store.engine import clock_skew, database_now, make_engine, reading, writing
 from store.rows import Claim, Vitals
 from worker import gpus, orphans
 from worker.database import cause, is_outage
+from worker.datasets import datasets
 from worker.process import ENTRY
 from worker.reaper import is_taken, left_behind, reap, recover, sign_off
 from worker.settings import WorkerSettings
@@ -204,9 +205,9 @@ class Foreman(threading.Thread):
         with reading(self._engine) as connection:
             skew = clock_skew(connection, time.time)
             left = left_behind(connection, settings, supervised=supervised)
-        disk = shutil.disk_usage(settings.state_folder)
+        disk, there = shutil.disk_usage(settings.state_folder), datasets(settings.data_root)
         orphaned = orphans.end(settings.work_folder, left) if left else 0
-        return Vitals(skew, disk.free, disk.total, orphaned)
+        return Vitals(skew, disk.free, disk.total, orphaned, there)
 
     def _start_next(self) -> bool:
         """Claim a run and supervise it; return whether there was one."""

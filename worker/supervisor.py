@@ -31,7 +31,7 @@ from domain.events import Failed, Finished, read_frames
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState
 from domain.spec import RunSpec, Source, TrainSpec, surrogates
-from store import artifacts, checkpoints, metrics, queue, runs
+from store import artifacts, checkpoints, durations, metrics, queue, runs
 from store.blobs import BlobMissing, Blobs
 from store.engine import database_now, writing
 from store.rows import ArtifactRow, Claim
@@ -181,6 +181,7 @@ class Supervisor(threading.Thread):
     def _attempt_it(self) -> Verdict:
         """See the child through. Raises Fenced and Gone; anything else is a verdict too."""
         try:
+            self._recorder.lines([("info", self._begins())])
             child = self._start(self._stage())
             problem = self._record_all(child)
             return self._judge(self._await_end(child), problem)
@@ -196,6 +197,11 @@ class Supervisor(threading.Thread):
             return _lost(f"the supervisor failed: {type(error).__name__}: {error}")
         finally:
             self._leave_no_child()
+
+    def _begins(self) -> str:
+        """Return the first line of an attempt's log."""
+        slots = ", ".join(f"{slot.kind} {slot.ordinal}" for slot in self.claim.slots)
+        return f"attempt {self._attempt} begins on {self._settings.worker_name} ({slots})"
 
     def _start(self, assignment: Assignment) -> Child:
         slots = self.claim.slots
@@ -366,7 +372,8 @@ class Supervisor(threading.Thread):
                 self._give_back(connection, reason, lost=what is not None)
                 return
             if isinstance(self._recorder.outcome, Finished):
-                summary = self._recorder.outcome.summary
+                took = durations.took(connection, [self._id], now)[self._id]
+                summary = {**self._recorder.outcome.summary, "seconds": round(took, 1)}
                 runs.record_summary(connection, self._id, self._attempt, summary)
             runs.transition(
                 connection,

@@ -8,15 +8,16 @@ from fastapi.responses import StreamingResponse
 from api import actions, live
 from api.auth import Reader, Submitter
 from api.etags import etag, etag_matches, required
-from api.lab import TheLab
+from api.lab import Lab, TheLab
 from api.models import Event, Items, JsonObject, PositionAnswer, Run, RunPage, items
 from api.routes import PREFIX, RunId
+from api.shown import one, shown
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
 from domain.spec import Name
 from store import history, positions, runs
 from store.engine import database_now
-from store.rows import EventRow, Page, Position, RunRow
+from store.rows import EventRow, Position, RunRow
 
 router = APIRouter(prefix=PREFIX, tags=["runs"])
 
@@ -62,17 +63,23 @@ def submit_run(
     A preset and the dataset's defaults complete the body. With an `Idempotency-Key` the same
     request sent again returns the same run.
     """
-    return _accepted(actions.submit(lab, user, body, idempotency_key), response)
+    return _accepted(lab, actions.submit(lab, user, body, idempotency_key), response)
 
 
-def _accepted(run: RunRow, response: Response) -> Run:
+def _accepted(lab: Lab, run: RunRow, response: Response) -> Run:
     response.headers["Location"] = f"{PREFIX}/runs/{run.id}"
-    return _tagged(run, response)
+    return _changed(lab, run, response)
 
 
-def _tagged(run: RunRow, response: Response) -> Run:
+def _changed(lab: Lab, run: RunRow, response: Response) -> Run:
+    with lab.reading() as connection:
+        (answer,) = shown(connection, [run])
+    return _tagged(answer, response)
+
+
+def _tagged(run: Run, response: Response) -> Run:
     response.headers["ETag"] = etag(run.version)
-    return Run.model_validate(run)
+    return run
 
 
 @router.post("/specs/expand")
@@ -82,7 +89,7 @@ def expand_spec(body: Submission, lab: TheLab, user: Reader) -> JsonObject:  # n
         return actions.expanded(connection, body).model_dump(mode="json")
 
 
-@router.get("/runs", response_model=RunPage)
+@router.get("/runs")
 def list_runs(
     lab: TheLab,
     state: Annotated[tuple[RunState, ...], Query(description="Repeat for several.")] = (),
@@ -91,10 +98,10 @@ def list_runs(
     q: Annotated[str | None, Query(pattern=PlainText, description="Part of an id or name.")] = None,
     cursor: Annotated[str | None, Query(pattern=ID_PATTERN)] = None,
     limit: Annotated[int, Query(ge=1, le=runs.MAX_PAGE)] = 50,
-) -> Page[RunRow]:
+) -> RunPage:
     """List runs, newest first."""
     with lab.reading() as connection:
-        return runs.find(
+        page = runs.find(
             connection,
             states=state,
             experiment=experiment,
@@ -103,6 +110,7 @@ def list_runs(
             cursor=cursor,
             limit=limit,
         )
+        return RunPage(items=shown(connection, page.items), next_cursor=page.next_cursor)
 
 
 @router.get("/runs/{run_id}", responses={304: {"description": "The version you have is current."}})
@@ -118,7 +126,7 @@ async def get_run(
     """Show a run. With `wait`, answer when it changes or has ended, or when that time is over."""
     if wait:
         await live.changed(lab, run_id, if_none_match, wait)
-    run = await lab.look(runs.get, run_id)
+    run = await lab.look(one, run_id)
     if etag_matches(if_none_match, run.version):
         return Response(status_code=304, headers={"ETag": etag(run.version)})  # type: ignore[return-value]
     return _tagged(run, response)
@@ -133,25 +141,25 @@ def cancel_run(
     if_match: Annotated[str | None, Header(description="Only at this ETag.")] = None,
 ) -> Run:
     """Cancel a queued run at once; ask a running one to stop."""
-    return _tagged(actions.cancel(lab, user, run_id, versions=required(if_match)), response)
+    return _changed(lab, actions.cancel(lab, user, run_id, versions=required(if_match)), response)
 
 
 @router.post("/runs/{run_id}/pause")
 def pause_run(run_id: RunId, lab: TheLab, user: Submitter, response: Response) -> Run:
     """Keep a queued run from starting; let a running one take a checkpoint and wait."""
-    return _tagged(actions.hold(lab, user, run_id, held=True), response)
+    return _changed(lab, actions.hold(lab, user, run_id, held=True), response)
 
 
 @router.post("/runs/{run_id}/resume")
 def resume_run(run_id: RunId, lab: TheLab, user: Submitter, response: Response) -> Run:
     """Let a paused run go on from its checkpoint."""
-    return _tagged(actions.hold(lab, user, run_id, held=False), response)
+    return _changed(lab, actions.hold(lab, user, run_id, held=False), response)
 
 
 @router.post("/runs/{run_id}/retry", status_code=202)
 def retry_run(run_id: RunId, lab: TheLab, user: Submitter, response: Response) -> Run:
     """Queue a new run with the spec of a finished one."""
-    return _accepted(actions.retry(lab, user, run_id), response)
+    return _accepted(lab, actions.retry(lab, user, run_id), response)
 
 
 @router.get("/runs/{run_id}/events", response_model=Items[Event])

@@ -85,6 +85,9 @@ def _tell_submitted(client: Client, run: Run) -> None:
     out = console()
     out.print(Text.assemble("submitted ", (run.id, "bold"), f"  {run.title}"), soft_wrap=True)
     out.print(Text(f"{client.url}/runs/{run.id}", style="dim"), soft_wrap=True)
+    if run.waits is not None:
+        told = Text.assemble((run.waits.state, "yellow"), f": waits for {run.waits.waits_for}")
+        out.print(told, soft_wrap=True)
 
 
 def _follow(client: Client, run: Run, *, as_json: bool) -> Run:
@@ -204,7 +207,7 @@ def _print_line(line: LogLine, *, as_json: bool) -> None:
         print_json(line)
         return
     style = {"warning": "yellow", "error": "bold red"}.get(line.level, "")
-    when = line.at.astimezone().strftime("%H:%M:%S")
+    when = figures.moment(line.at)
     mark = "" if line.level == "info" else f"{line.level}: "
     console().print(
         Text.assemble((f"{when}  ", "dim"), (mark + line.message, style)), soft_wrap=True
@@ -295,7 +298,7 @@ def _print_run(run: Run, *, as_json: bool) -> None:
     if as_json:
         print_json(run)
     else:
-        console().print(Text.assemble((run.id, "bold"), "  ", tables.state_text(run.state)))
+        console().print(Text.assemble((run.id, "bold"), "  ", tables.run_state(run)))
 
 
 @app.command()

@@ -151,12 +151,12 @@ def test_a_queued_run_says_what_it_waits_for(lab):
     run = lab.submit(resources={"gpus": 1})
     page = log_in(lab).get(f"/runs/{run.id}").text
     assert "Waits for a worker with 1 gpu slot: none is alive" in page
-    assert "waits for a gpu slot" in log_in(lab).get(f"/?q={run.id}").text
+    assert "waits for a worker with 1 gpu slot" in log_in(lab).get(f"/?q={run.id}").text
     lab.client().post(f"/api/v1/runs/{run.id}/pause")
     assert "paused" in log_in(lab).get(f"/?q={run.id}").text
     assert f'hx-post="/runs/{run.id}/resume"' in log_in(lab).get(f"/runs/{run.id}").text
     follower = lab.submit(after=[run.id])
-    assert "follows 1 run<" in log_in(lab).get(f"/?q={follower.id}").text
+    assert f"waits for run {run.id}" in log_in(lab).get(f"/?q={follower.id}").text
 
 
 def test_a_failed_run_says_why(lab):

@@ -32,9 +32,9 @@ def finished(lab):
 def test_a_stream_tells_everything_and_ends(lab, finished):
     told = follow(lab, finished.id)
     names = [name for name, _, _ in told]
-    assert names == ["log"] * 3 + ["metrics"] + ["state"] * 3 + ["progress", "end"]
+    assert names == ["log"] * 4 + ["metrics"] + ["state"] * 3 + ["progress", "end"]
     assert [data["message"] for name, _, data in told if name == "log"][1] == "two\nlines"
-    assert told[3][2]["train/loss"]["last"] == "NaN"
+    assert told[4][2]["train/loss"]["last"] == "NaN"
     assert [d["target"] for n, _, d in told if n == "state"] == ["queued", "running", "succeeded"]
     assert told[-2][2]["done"] == 2
     assert told[-1][2]["state"] == "succeeded"

@@ -78,3 +78,37 @@ def test_a_run_is_called_by_its_name_or_by_what_it_does(sqlite_lab):
     assert presentation.title(run) == "part++ on digits"
     assert presentation.title(replace(run, name="mine")) == "mine"
     assert presentation.title(replace(run, preset=None)) == "part on digits"
+
+
+def test_the_time_since_the_start_says_nothing_of_a_later_phase(sqlite_lab):
+    run = sqlite_lab.start()
+    now = run.started_at + timedelta(hours=1)
+    judging = {"phase": "evaluate", "done": 1, "total": 10, "unit": "image"}
+    assert presentation.seconds_left(replace(run, progress=judging), now) is None
+    assert presentation.seconds_left(replace(run, progress=judging, kind="evaluate"), now) == 32_400
+    endless = {"phase": "train", "done": 3, "total": 0, "images_per_second": 9.0}
+    assert presentation.seconds_left(replace(run, progress=endless), now) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "written"),
+    [(1, "step", "1 step"), (0, "image", "0 images"), (3, "pass", "3 passes"), (2, "x", "2 x")],
+)
+def test_counts_agree_with_their_unit(count, unit, written):
+    assert presentation.many(count, unit) == written
+
+
+def test_backticks_become_code_and_the_rest_stays_text():
+    assert presentation.marked("run `part <x>` & `y`") == (
+        "run <code>part &lt;x&gt;</code> &amp; <code>y</code>"
+    )
+    assert presentation.marked("a lone ` tick") == "a lone ` tick"
+
+
+def test_a_series_answer_names_its_chart_line_and_unit(sqlite_lab):
+    run = sqlite_lab.start()
+    sqlite_lab.measure(run, 0, [0], cam_fidelity=[0.9], val_fgsm=[0.5])
+    fidelity, fgsm = sqlite_lab.client().get(f"/api/v1/runs/{run.id}/metrics").json()["items"]
+    assert (fidelity["chart"], fidelity["unit"]) == ("fidelity", "number")
+    assert (fgsm["chart"], fgsm["label"], fgsm["unit"]) == ("accuracy", "held out, FGSM", "share")
+    sqlite_lab.finish(run)

@@ -120,6 +120,32 @@ class TestWhatFits:
         found = decided(waits("1"), hosts=(Host("a", slots),))
         assert found.starts[0].slots == (1,)
 
+    def test_a_run_starts_where_its_data_is(self):
+        svhn = gpus(data="svhn")
+        hosts = (
+            host("a", 1, datasets=frozenset({"cifar10"})),
+            host("b", 1, first=1, datasets=frozenset({"svhn"})),
+        )
+        found = decided(waits("1", needs=svhn), waits("2"), waits("3", needs=svhn), hosts=hosts)
+        assert {s.run_id: s.worker for s in found.starts} == {"1": "b", "2": "a"}
+        assert found.why["3"] == "slots"
+
+    def test_a_run_whose_data_no_host_has_holds_up_nobody(self):
+        """Not even one of its owner's that is younger and has to gather slots."""
+        hosts = (host("a", 2, datasets=frozenset()),)
+        wanting = waits("1", needs=gpus(2, data="svhn"))
+        busy = (runs("r", 0, seconds=1e4, preemptible=False),)
+        found = decided(wanting, waits("2", count=2), hosts=hosts, running=busy)
+        assert found.why == {"1": "data-missing", "2": "slots"}
+        assert [r.run_id for r in found.reservations] == ["2"]
+
+    def test_a_host_that_does_not_say_may_have_any_data(self):
+        assert started(decided(waits("1", needs=gpus(data="svhn")))) == ["1"]
+
+    def test_data_is_blamed_only_where_it_is_what_is_missing(self):
+        hosts = (host("a", 1, datasets=frozenset()),)
+        assert decided(waits("1", needs=gpus(2, data="x")), hosts=hosts).why["1"] == "impossible"
+
     def test_a_queue_nobody_serves(self):
         assert decided(waits("1", needs=gpus(queue="night"))).why["1"] == "no-worker"
 
@@ -303,14 +329,23 @@ class TestForecast:
         assert forecast(seen, "1", unknown=60) is None
 
 
-needs = st.builds(gpus, st.integers(1, 4), cores=st.sampled_from([0, 0, 4, 12]))
+needs = st.builds(
+    gpus,
+    st.integers(1, 4),
+    cores=st.sampled_from([0, 0, 4, 12]),
+    data=st.sampled_from(["", "", "svhn"]),
+)
+reports = st.sampled_from([None, None, frozenset[str](), frozenset({"svhn"})])
 people = st.sampled_from(["ada", "bob", "eve"])
 
 
 @st.composite
 def labs(draw) -> Snapshot:
     """Any lab of two hosts, part of whose slots are busy."""
-    hosts = (host("a", 4, cores=16), host("b", 2, first=4))
+    hosts = (
+        host("a", 4, cores=16, datasets=draw(reports)),
+        host("b", 2, first=4, datasets=draw(reports)),
+    )
     busy = draw(st.sets(st.integers(0, 5)))
     aside = draw(st.sets(st.integers(0, 5), max_size=2)) - busy
     running = tuple(
@@ -366,6 +401,8 @@ def test_laws_of_every_plan(seen, asking):
         assert {where[slot] for slot in start.slots} == {start.worker}, "one host"
         assert len(start.slots) == by_id[start.run_id].needs.slots
         assert found.why[start.run_id] == "starts"
+        (there,) = (one for one in seen.hosts if one.worker == start.worker)
+        assert there.has(by_id[start.run_id].needs.data), "its data is there"
     assert set(found.why) == set(by_id), "everybody is told why"
     holds: dict[str, int] = {}
     for owner, slots in (
@@ -401,7 +438,11 @@ def test_a_free_slot_and_a_run_that_fits_do_not_wait_for_each_other(seen):
         if why == "reserved":
             assert {r.run_id for r in found.reservations} - {run.run_id}
         elif why == "slots" and not run.needs.cores:
-            room = max(sum(slot.id not in taken for slot in one.slots) for one in seen.hosts)
+            room = max(
+                sum(slot.id not in taken for slot in one.slots)
+                for one in seen.hosts
+                if one.has(run.needs.data)
+            )
             assert room < run.needs.slots
 
 

@@ -11,7 +11,7 @@ from domain.errors import NotFound
 from domain.presets import expand
 from store import fleet, queue, runs
 from store.fleet import LIVE
-from store.rows import Claim, RunRow, SlotSpec
+from store.rows import Claim, RunRow, SlotSpec, Vitals
 from store.tables import leases
 from tests.store.databases import DIGITS, LEASE, NOW
 
@@ -40,6 +40,19 @@ def host(
     offered = [SlotSpec("cpu", i, "CPU") for i in range(cpu)]
     offered += [SlotSpec("gpu", i, f"GPU {i}") for i in range(gpu)]
     fleet.register_worker(connection, name=name, host="h", pid=1, offered=offered, now=now)
+
+
+def reads(
+    connection: Connection,
+    worker: str,
+    datasets: tuple[str, ...] | None,
+    *,
+    now: datetime = NOW,
+) -> None:
+    """Let a worker report what is under its data root; every slot of its stays as it is."""
+    every = {slot.id for slot in fleet.slots_of(connection, worker)}
+    seen = Vitals(0.0, 1, 1, 0, datasets)
+    fleet.worker_alive(connection, worker, busy_slots=every, now=now, vitals=seen)
 
 
 def claimed(

@@ -12,7 +12,7 @@ from store.engine import reading, writing
 from store.rows import RunRow, SlotSpec
 from store.tables import users as user_rows
 from tests.store.databases import NOW, after
-from tests.store.making import claimed, host, queued, running
+from tests.store.making import claimed, host, queued, reads, running
 
 Scenario = Callable[[Connection], RunRow]
 SCENARIOS: dict[str, tuple[Scenario, str, str]] = {}
@@ -59,6 +59,13 @@ def no_host_has_the_cores(connection: Connection) -> RunRow:
     offered = [SlotSpec("cpu", 0, "CPU")]
     fleet.register_worker(connection, name="w1", host="h", pid=1, offered=offered, now=NOW, cores=8)
     return queued(connection, resources={"cores": 64})
+
+
+@scenario("data-missing", "a worker with CIFAR-10: none has it; run `python -m partcore.data")
+def no_host_has_its_data(connection: Connection) -> RunRow:
+    host(connection)
+    reads(connection, "w1", ("svhn",))
+    return queued(connection, data={"dataset": "cifar10"})
 
 
 @scenario("slots", "1 cpu slot to be free")
@@ -120,7 +127,7 @@ def its_owner_had_enough_this_week(connection: Connection) -> RunRow:
     return queued(connection)
 
 
-@scenario("after", "to succeed")
+@scenario("after", "(running) to succeed")
 def it_follows_another(connection: Connection) -> RunRow:
     return queued(connection, after=[running(connection).run.id])
 

@@ -29,11 +29,13 @@ from store import fleet, positions, queue, runs, snapshots
 from store.engine import reading, writing
 from store.rows import Reaped, SlotSpec
 from tests.store.databases import LEASE, NOW, fresh_engine
-from tests.store.making import live_leases
+from tests.store.making import live_leases, reads
 
 MAX_ATTEMPTS = 3
 WORKERS = {"w1": 2, "w2": 1}
 SHORT = expand({"preset": "part++", "data": {"dataset": "digits"}})
+ELSEWHERE = expand({"preset": "part++", "data": {"dataset": "svhn"}})
+"""A run of data that not every host has."""
 moments = st.sampled_from([0.5, 5.0, 20.0, 29.0])
 
 
@@ -54,6 +56,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.slots: dict[tuple[str, int], set[int]] = {}
         self.frozen: set[int] = set()
         """Slots whose lease was lost and whose host has not said that nothing is left there."""
+        self.datasets: dict[str, tuple[str, ...] | None] = {}
+        """What workers reported last."""
         self.told: set[tuple[str, int]] = set()
         """Attempts that were said to be over: nothing of theirs may be written any more."""
 
@@ -84,16 +88,17 @@ class QueueMachine(RuleBasedStateMachine):
         priority=st.integers(-1, 1),
         slots=st.integers(1, 2),
         preemptible=st.booleans(),
+        spec=st.sampled_from([SHORT, SHORT, ELSEWHERE]),
     )
-    def submit(self, owner, priority, slots, preemptible):
+    def submit(self, owner, priority, slots, preemptible, spec):
         """Queue a run."""
-        return self.submit_one(owner, slots, priority, preemptible=preemptible)
+        return self.submit_one(owner, slots, priority, preemptible=preemptible, spec=spec)
 
-    def submit_one(self, owner, slots, priority=0, *, preemptible=True):
-        resources = SHORT.resources.model_copy(
+    def submit_one(self, owner, slots, priority=0, *, preemptible=True, spec=SHORT):
+        resources = spec.resources.model_copy(
             update={"cpu_slots": slots, "preemptible": preemptible}
         )
-        spec = SHORT.model_copy(update={"priority": priority, "resources": resources})
+        spec = spec.model_copy(update={"priority": priority, "resources": resources})
         self.now += timedelta(seconds=1)  # ids of one moment have no order
         with writing(self.engine) as connection:
             return runs.submit(connection, spec=spec, owner=owner, now=self.now).run.id
@@ -122,6 +127,8 @@ class QueueMachine(RuleBasedStateMachine):
         assert found.run.id not in self.ended, "what is over does not start"
         assert not found.run.held, "what is paused does not start"
         assert {slot.worker for slot in found.slots} == {worker}
+        if found.run.spec["data"]["dataset"] == "svhn":
+            assert self.datasets.get(worker) in (None, ("svhn",)), "its data is not there"
         taken = {slot.id for slot in found.slots}
         assert taken.isdisjoint(self.frozen), "a process may be left there"
         self.attempts[found.run.id] += 1
@@ -135,6 +142,13 @@ class QueueMachine(RuleBasedStateMachine):
             fleet.worker_alive(connection, worker, busy_slots=set(), now=self.now)
             mine = {slot.id for slot in fleet.slots_of(connection, worker)}
         self.frozen -= mine
+
+    @rule(worker=st.sampled_from(sorted(WORKERS)), datasets=st.sampled_from([(), ("svhn",), None]))
+    def report(self, worker, datasets):
+        """A worker tells which datasets it has by now."""
+        with writing(self.engine) as connection:
+            reads(connection, worker, datasets, now=self.now)
+        self.datasets[worker] = datasets
 
     @rule(lease=held)
     def renew(self, lease):
@@ -292,9 +306,13 @@ class QueueMachine(RuleBasedStateMachine):
         with reading(self.engine) as connection:
             seen = snapshots.snapshot(connection, self.now, whole=True)
         taken = {slot for run in seen.running for slot in run.slots} | seen.lost_slots
-        free = {host.worker: [s for s in host.slots if s.id not in taken] for host in seen.hosts}
-        room = max(map(len, free.values()), default=0)
-        fitting = {run.run_id for run in seen.waiting if run.needs.slots <= room}
+        free = {host: sum(s.id not in taken for s in host.slots) for host in seen.hosts}
+        fitting = {
+            run.run_id
+            for run in seen.waiting
+            for host, room in free.items()
+            if run.needs.slots <= room and host.has(run.needs.data)
+        }
         found = plan(seen)
         if fitting and not found.starts:
             assert {found.why[run_id] for run_id in fitting} == {"reserved"}

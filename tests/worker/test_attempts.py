@@ -8,7 +8,18 @@ import pytest
 
 from domain.presets import RUN_SPEC, Uploaded, expand, named_sources
 from domain.run_state import RunState
-from store import artifacts, checkpoints, evaluations, fleet, history, logs, metrics, runs
+from store import (
+    artifacts,
+    checkpoints,
+    durations,
+    evaluations,
+    fleet,
+    history,
+    logs,
+    metrics,
+    runs,
+    waits,
+)
 from store.blobs import Blobs
 from store.engine import reading, writing
 from tests import making_weights
@@ -24,6 +35,7 @@ from tests.worker.lab import (
     weights,
     working,
 )
+from worker import datasets
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +87,16 @@ def test_a_run_goes_the_whole_way(engine, state):
     assert evaluation.verdict == "incomplete"
     assert steps == [0, 3, 7, 10, 11], "every ten steps, and the last of every epoch"
     assert all(loss > 0 for loss in losses)
-    assert any("incomplete" in line.message for line in lines)
+    said = [line.message for line in lines]
+    assert said[0] == "attempt 1 begins on tests (cpu 0)"
+    assert [line[:9] for line in said if line.startswith("epoch ")] == [
+        "epoch 1/3", "epoch 2/3", "epoch 3/3",
+    ]  # fmt: skip
+    assert any("audit: incomplete" in line for line in said)
+    assert said[-1].startswith("succeeded after ")
+    with reading(engine) as connection:
+        took = durations.took(connection, [run_id], row.finished_at)[run_id]
+    assert row.summary["seconds"] == round(took, 1), "one clock"
     assert states == ["queued", "running", "succeeded"]
     assert slot.run_id is None
     assert not list((state / "work").iterdir()), "the work folder is left behind"
@@ -104,9 +125,13 @@ def test_a_killed_child_is_resumed_to_the_same_bits(engine, state):
             for r in (undisturbed, killed)
         ]
         reasons = [e.reason for e in history.events(connection, killed)]
+        told = [line.message for line in logs.tail(connection, killed)]
     assert len(resumed) == 2
     assert series[0] == series[1], "metrics have gaps or doubles"
     assert sum("SIGKILL" in reason for reason in reasons) == 2
+    assert sum("SIGKILL" in line for line in told) == 2
+    begun = [line for line in told if line.startswith("attempt") and "begins" in line]
+    assert begun == [f"attempt {i} begins on tests (cpu 0)" for i in (1, 2, 3)]
 
 
 def test_a_wish_to_cancel_is_granted(sqlite_engine, state):
@@ -137,13 +162,24 @@ def test_a_stopping_worker_hands_its_run_back_and_another_goes_on(sqlite_engine,
     assert (row.state, row.attempt) == (RunState.SUCCEEDED, 2)
 
 
-def test_missing_data_ends_the_run_with_how_to_get_it(sqlite_engine, state):
-    engine = sqlite_engine
+def test_a_run_waits_for_its_data_and_damaged_data_end_it(sqlite_engine, tmp_path):
+    """Files by whose names it starts, and which then are not what they should be."""
+    engine, state = sqlite_engine, tmp_path
     with working(engine, state):
         run_id = submit(engine, {"preset": "part", "data": {"dataset": "svhn"}})
+        assert ended(engine, submit(engine)).state is RunState.SUCCEEDED, "others go first"
+    with reading(engine) as connection:
+        (worker,) = fleet.all_workers(connection)
+        row = runs.get(connection, run_id)
+        wait = waits.wait_of(connection, row, worker.seen_at)
+    assert (row.state, row.attempt, worker.datasets) == (RunState.QUEUED, 0, ())
+    assert (wait.state, "partcore.data download svhn" in wait.waits_for) == ("data missing", True)
+    for name in datasets.FILES["svhn"]:
+        (state / "data" / name).parent.mkdir(exist_ok=True)
+        (state / "data" / name).write_bytes(b"half of it")
+    with working(engine, state):
         row = ended(engine, run_id)
-    assert row.state is RunState.FAILED
-    assert row.attempt == 1
+    assert (row.state, row.attempt) == (RunState.FAILED, 1)
     assert row.failure["failure_class"] == "data-missing"
     assert "partcore.data download svhn" in row.failure["message"]
 

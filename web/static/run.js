@@ -1,102 +1,121 @@
 // A run's page: follows the run's event stream, draws its series, appends its log.
 "use strict";
 
-const GROUPS = [
-  { title: "Accuracy", match: /accuracy/, percent: true },
-  { title: "Loss", match: /loss/ },
-  { title: "Mask S", match: /^mask\// },
-  { title: "Radius in grey levels", match: /^epsilon\//, scale: 255 },
-  { title: "Learning rate", match: /learning_rate/ },
-  { title: "Images per second", match: /images_per_second/ },
-  { title: "Constant maps", match: /^cam\//, percent: true },
-  { title: "Other", match: /./ },
-];
-const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6"];
-const SPELLED = { NaN: null, Infinity: null, "-Infinity": null };
+const COLOURS = ["--c1", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
+const DASHES = [undefined, [5, 4], [2, 3]];
+const SPELLED = ["NaN", "Infinity", "-Infinity"];
+const SERIES_PER_REQUEST = 64;
 
 const page = document.getElementById("run");
 const base = `/api/v1/runs/${page.dataset.run}`;
+// Which charts there are, in which order and units, is the table of domain/series.py.
+const chartsElement = document.getElementById("charts");
+const CHARTS = JSON.parse(chartsElement.dataset.charts);
 const charts = new Map();
 
 function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-function grouped(names) {
-  const groups = new Map();
-  for (const name of names.filter((n) => !n.startsWith("eval/"))) {
-    const group = GROUPS.find((g) => g.match.test(name));
-    if (!groups.has(group)) groups.set(group, []);
-    groups.get(group).push(name);
-  }
-  return groups;
-}
-
 async function fetchJson(address) {
   const answer = await fetch(address, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`${answer.status} ${address}`);
+  if (!answer.ok) throw new Error(`the lab answered ${answer.status}`);
   return answer.json();
 }
 
+async function fetchPoints(names) {
+  const points = {};
+  for (let start = 0; start < names.length; start += SERIES_PER_REQUEST) {
+    const some = names.slice(start, start + SERIES_PER_REQUEST);
+    const query = some.map((name) => `name=${encodeURIComponent(name)}`).join("&");
+    Object.assign(points, (await fetchJson(`${base}/metrics/history?${query}&max_points=800`)).series);
+  }
+  return points;
+}
+
 async function redraw() {
-  const { items } = await fetchJson(`${base}/metrics`);
-  const names = items.map((one) => one.name);
-  const groups = grouped(names);
-  const wanted = [...groups.values()].flat().slice(0, 64);
-  if (!wanted.length) return;
-  const query = wanted.map((name) => `name=${encodeURIComponent(name)}`).join("&");
-  const { series } = await fetchJson(`${base}/metrics/history?${query}&max_points=800`);
-  document.getElementById("curves-note").textContent = "by optimiser step; click a name to hide it";
-  for (const group of GROUPS.filter((g) => groups.has(g))) draw(group, groups.get(group), series);
+  const note = document.getElementById("curves-note");
+  try {
+    const { items } = await fetchJson(`${base}/metrics`);
+    if (!items.length) return;
+    const points = await fetchPoints(items.map((series) => series.name));
+    for (const chart of CHARTS) {
+      const lines = items.filter((series) => series.chart === chart.name).sort(byPlace(chart));
+      if (lines.length) draw(chart, lines, points);
+    }
+    note.textContent = "by optimiser step; click a name to hide it";
+  } catch (error) {
+    note.textContent = `The curves cannot be read: ${error.message}.`;
+  } finally {
+    page.dataset.drawn = "yes";
+  }
 }
 
-function table(points, group, logarithmic) {
-  const factor = group.percent ? 100 : group.scale || 1;
-  const values = points.values.map((value) => {
-    const number = value in SPELLED ? null : value * factor;
-    return logarithmic && number !== null && number <= 0 ? null : number;
+function byPlace(chart) {
+  const place = ({ name }) => (chart.series.includes(name) ? chart.series.indexOf(name) : Infinity);
+  return (one, other) => (place(one) === place(other) ? 0 : place(one) - place(other));
+}
+
+function scaled(value, chart, logarithmic) {
+  if (SPELLED.includes(value)) return null;
+  const number = value * chart.factor;
+  return logarithmic && number <= 0 ? null : number;
+}
+
+function columns(shown) {
+  const tables = shown.lines.map(({ name }) => {
+    const { steps, values } = shown.points[name];
+    return [steps, values.map((value) => scaled(value, shown.chart, shown.logarithmic))];
   });
-  return [points.steps, values];
+  // Nulls stay gaps in a curve; steps that only another series has become undefined and do not.
+  return tables.length > 1 ? uPlot.join(tables) : tables[0];
 }
 
-function draw(group, names, series) {
-  const known = charts.get(group.title);
-  const logarithmic = known ? known.logarithmic : false;
-  const tables = names.filter((n) => series[n]).map((n) => table(series[n], group, logarithmic));
-  const data = tables.length > 1 ? uPlot.join(tables) : tables[0];
-  if (known && known.names.join() === names.join()) {
-    known.series = series;
-    known.plot.setData(data);
-    tellLast(known.plot);
+function draw(chart, lines, points) {
+  const shown = charts.get(chart.name) || { chart, logarithmic: false, frame: addFrame(chart) };
+  const names = lines.map((line) => line.name).join();
+  const isSame = shown.plot && shown.names === names;
+  Object.assign(shown, { lines, points, names });
+  charts.set(chart.name, shown);
+  if (!isSame) {
+    if (shown.plot) shown.plot.destroy();
+    plot(shown);
     return;
   }
-  const frame = known ? known.frame : addFrame(group, names, series);
-  const chart = { frame, names, series, logarithmic, group };
-  chart.plot = plot(chart, data);
-  charts.set(group.title, chart);
+  shown.plot.setData(columns(shown));
+  tellLast(shown.plot);
 }
 
-function addFrame(group) {
-  const frame = document.createElement("div");
+function addFrame(chart) {
+  const frame = document.createElement("section");
   frame.className = "chart card";
+  frame.dataset.chart = chart.name;
   const head = document.createElement("div");
   head.className = "chart-head";
   const title = document.createElement("h3");
-  title.textContent = group.percent ? `${group.title}, %` : group.title;
+  title.id = `chart-${chart.name}`;
+  title.textContent = chart.title;
+  frame.setAttribute("aria-labelledby", title.id);
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = "log";
   button.title = "Logarithmic axis";
+  button.setAttribute("aria-label", `Logarithmic axis: ${chart.title}`);
   button.setAttribute("aria-pressed", "false");
-  button.addEventListener("click", () => toggleScale(group.title, button));
+  button.addEventListener("click", () => toggleScale(chart.name, button));
   head.append(title, button);
   frame.append(head);
-  document.getElementById("charts").append(frame);
+  chartsElement.insertBefore(frame, frameAfter(chart));
   new ResizeObserver(() => {
-    const chart = charts.get(group.title);
-    if (chart && chart.plot) chart.plot.setSize({ width: inner(frame), height: 210 });
+    const shown = charts.get(chart.name);
+    if (shown && shown.plot) shown.plot.setSize({ width: inner(frame), height: 210 });
   }).observe(frame);
   return frame;
+}
+
+function frameAfter(chart) {
+  const later = CHARTS.slice(CHARTS.indexOf(chart) + 1).map((other) => other.name);
+  return [...chartsElement.children].find((frame) => later.includes(frame.dataset.chart)) || null;
 }
 
 function inner(frame) {
@@ -104,55 +123,53 @@ function inner(frame) {
   return Math.max(120, frame.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
 }
 
-function toggleScale(title, button) {
-  const chart = charts.get(title);
-  chart.logarithmic = !chart.logarithmic;
-  button.setAttribute("aria-pressed", String(chart.logarithmic));
-  rebuild(chart);
+function toggleScale(name, button) {
+  const shown = charts.get(name);
+  shown.logarithmic = !shown.logarithmic;
+  button.setAttribute("aria-pressed", String(shown.logarithmic));
+  rebuild(shown);
 }
 
-function rebuild(chart) {
-  const shown = chart.plot.series.map((one) => one.show);
-  chart.plot.destroy();
-  const tables = chart.names.map((n) => table(chart.series[n], chart.group, chart.logarithmic));
-  chart.plot = plot(chart, tables.length > 1 ? uPlot.join(tables) : tables[0]);
-  shown.forEach((show, index) => { if (index && !show) chart.plot.setSeries(index, { show: false }); });
+function rebuild(shown) {
+  const visible = shown.plot.series.map((series) => series.show);
+  shown.plot.destroy();
+  plot(shown);
+  visible.forEach((show, index) => { if (index && !show) shown.plot.setSeries(index, { show: false }); });
 }
 
 function written(value) {
-  if (value === null || value === undefined) return "–";
   return Math.abs(value) >= 1000 ? value.toFixed(0) : String(Number(value.toPrecision(4)));
 }
 
-function plot(chart, data) {
+function plot(shown) {
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui, sans-serif" };
-  const lines = chart.names.map((name, index) => ({
-    label: name,
+  const missing = shown.logarithmic ? "not above 0" : "not a finite number";
+  const legend = (value) => (value === undefined ? "–" : value === null ? missing : written(value));
+  const lines = shown.lines.map(({ name, label }, index) => ({
+    label,
     stroke: colour(COLOURS[index % COLOURS.length]),
     width: 1.6,
-    dash: index >= COLOURS.length ? [5, 4] : undefined,
-    spanGaps: true,
-    points: { show: chart.series[name].steps.length < 40, size: 4 },
-    value: (_, value) => written(value),
+    dash: DASHES[Math.floor(index / COLOURS.length) % DASHES.length],
+    points: { show: shown.points[name].steps.length < 40, size: 4 },
+    value: (_, value) => legend(value),
   }));
-  const made = new uPlot({
-    width: inner(chart.frame),
+  shown.plot = new uPlot({
+    width: inner(shown.frame),
     height: 210,
     cursor: { sync: { key: "run" }, drag: { x: true, y: false }, points: { size: 6 } },
-    scales: { x: { time: false }, y: { distr: chart.logarithmic ? 3 : 1 } },
-    axes: [{ ...axis, space: 60, size: 30 }, { ...axis, size: 52, values: (_, ticks) => ticks.map((t) => (t === null ? "" : written(t))) }],
+    scales: { x: { time: false }, y: { distr: shown.logarithmic ? 3 : 1 } },
+    axes: [{ ...axis, space: 60, size: 30 }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : written(tick))) }],
     // Without a pointer over it the legend tells the last point.
-    hooks: { setLegend: [(u) => { if (u.legend.idxs.every((i) => i === null)) tellLast(u); }] },
-    series: [{ label: "step", value: (_, value) => (value === null ? "–" : String(value)) }, ...lines],
-  }, data, chart.frame);
-  tellLast(made);
-  return made;
+    hooks: { setLegend: [(u) => { if (u.legend.idxs.every((index) => index === null)) tellLast(u); }] },
+    series: [{ label: "step", value: (_, value) => (value === null || value === undefined ? "–" : String(value)) }, ...lines],
+  }, columns(shown), shown.frame);
+  tellLast(shown.plot);
 }
 
 function tellLast(u) {
-  const lastOf = (column) => column.findLastIndex((value) => value !== null && value !== undefined);
-  const idxs = u.data.map(lastOf);
-  if (idxs[0] >= 0) u.setLegend({ idxs: idxs.map((i) => (i < 0 ? null : i)) }, false);
+  const lastOf = (column) => column.findLastIndex((value) => value !== undefined);
+  const indices = u.data.map(lastOf);
+  if (indices[0] >= 0) u.setLegend({ idxs: indices.map((index) => (index < 0 ? null : index)) }, false);
 }
 
 // ---- log -----------------------------------------------------------------------------------------
@@ -192,7 +209,7 @@ const refresh = (name) => () => htmx.trigger(document.body, name);
 const onState = atMostEvery(300, refresh("lab:state"));
 const onProgress = atMostEvery(1000, refresh("lab:progress"));
 const onFiles = atMostEvery(10000, refresh("lab:files"));
-const onMetrics = atMostEvery(2000, () => redraw().catch(() => {}));
+const onMetrics = atMostEvery(2000, redraw);
 
 let cursor = page.dataset.cursor;
 let source = null;
@@ -212,7 +229,7 @@ function listen() {
     hangUp();
     page.dataset.live = "no";
     refresh("lab:end")();
-    redraw().catch(() => {});
+    redraw();
   });
 }
 
@@ -229,5 +246,5 @@ document.addEventListener("visibilitychange", () => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(rebuild));
 follow.addEventListener("change", () => { if (follow.checked) log.scrollTop = log.scrollHeight; });
 log.scrollTop = log.scrollHeight;
-redraw().catch(() => {});
+redraw();
 if (page.dataset.live === "yes") listen();
