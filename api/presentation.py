@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from domain.forecast import phase_left
 from store.rows import RunRow, SlotView, WorkerRow
 
 DASH = "\N{EN DASH}"
@@ -62,17 +63,14 @@ def fraction(run: RunRow) -> float | None:
 
 def seconds_left(run: RunRow, now: datetime) -> float | None:
     """Estimate when the present phase ends: by throughput, else by the time it took so far."""
-    progress = run.progress or {}
-    done, total = progress.get("done", 0), progress.get("total", 0)
-    rate = progress.get("images_per_second")
-    left = total - done
-    if isinstance(rate, int | float) and rate > 0:
-        batch = run.spec.get("training", {}).get("batch_size", 1)
-        images = batch if progress.get("unit") == "step" else 1
-        return float(left * images / rate)
-    if run.started_at is None or done <= 0 or run.attempt > 1:
+    if run.progress is None:
         return None
-    return float((now - run.started_at).total_seconds() * left / done)
+    is_first = run.started_at is not None and run.attempt <= 1
+    return phase_left(
+        run.progress,
+        batch_size=run.spec.get("training", {}).get("batch_size", 1),
+        elapsed=(now - run.started_at).total_seconds() if is_first and run.started_at else None,
+    )
 
 
 def is_silent(worker: WorkerRow, now: datetime) -> bool:

@@ -8,6 +8,7 @@ from pydantic import ConfigDict
 
 from domain.base import Model
 from domain.results import Evaluation
+from domain.forecast import DurationSource
 from domain.run_state import RunState
 
 T = TypeVar("T")
@@ -174,6 +175,11 @@ class Position(Answer):
     waits_for: str
     estimated_start: datetime | None
     basis: str
+    earliest_start: datetime | None = None
+    latest_start: datetime | None = None
+    """Eight starts in ten are expected from the earliest to the latest."""
+    source: DurationSource | None = None
+    """What the estimate rests on most: `declared`, `reported`, `same-spec`, `history`, `none`."""
 
 
 class Queue(Answer):
