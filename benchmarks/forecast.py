@@ -23,7 +23,6 @@ from domain.forecast import (
     DurationSource,
     WaitForecast,
     log_ratio,
-    main_source,
     ranged,
 )
 from domain.schedule import Waiting, forecast, in_turn
@@ -119,7 +118,9 @@ def simulated(seeds: Sequence[int], count: int = JOBS) -> list[Wait]:
         lab.run(jobs(count, seed))
         for run_id, (laid_out, sources) in lab.laid_out.items():
             actual = lab.started[run_id] - lab.jobs[run_id].submitted
-            waits.append(Wait(laid_out, ranged(laid_out, sources), actual))
+            forecast_wait = ranged(laid_out, sources)
+            if forecast_wait is not None:
+                waits.append(Wait(laid_out, forecast_wait, actual))
     return waits
 
 

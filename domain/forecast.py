@@ -18,7 +18,7 @@ WORDS: Mapping[DurationSource, str] = {
     "reported": "what the running runs report",
     "same-spec": "runs like it",
     "history": "all runs that have ended here",
-    "none": "nothing: no run like it has ended yet",
+    "none": "nothing",
 }
 UNKNOWN_SECONDS = 3600.0
 """How long a run is laid out for when nothing at all is known."""
@@ -134,7 +134,6 @@ RATIOS: Mapping[DurationSource, tuple[float, float, float]] = {
     "reported": (0.5, 1.0, 2.0),
     "same-spec": (0.5, 1.0, 2.0),
     "history": (0.5, 1.0, 2.0),
-    "none": (0.1, 1.0, 10.0),
 }
 
 
@@ -148,12 +147,14 @@ class WaitForecast:
     source: DurationSource
 
 
-def ranged(laid_out: float, sources: Sequence[DurationSource]) -> WaitForecast:
-    """Return the forecast of a wait that was laid out as so many seconds.
+def ranged(laid_out: float, sources: Sequence[DurationSource]) -> WaitForecast | None:
+    """Return the forecast of a wait that was laid out as so many seconds; None if on no ground.
 
     sources: where the durations of the runs before it come from.
     """
     source = main_source(sources)
+    if source == "none":
+        return None
     low, middle, high = RATIOS[source]
     return WaitForecast(laid_out * middle, laid_out * low, laid_out * high, source)
 

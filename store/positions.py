@@ -137,7 +137,11 @@ def _forecast(
     if at is None:
         return None, "no host could run it"
     rests_on = [estimates[run.run_id].source for run in _before(timed, mine)]
+    if not rests_on:
+        return WaitForecast(0.0, 0.0, 0.0, "reported"), "nothing is before it"
     wait = ranged((at - seen.now).total_seconds(), rests_on)
+    if wait is None:
+        return None, "no forecast: no run like those before it has ended yet"
     return wait, f"from {WORDS[wait.source]}; eight starts in ten are in the range"
 
 
