@@ -18,14 +18,14 @@ from dataclasses import dataclass, field, replace
 from benchmarks.week import BEGIN, Job, Lab, jobs, quantile
 from domain.forecast import (
     Durations,
+    DurationSource,
     Ended,
     Estimate,
-    DurationSource,
     WaitForecast,
     log_ratio,
     ranged,
 )
-from domain.schedule import Waiting, forecast, in_turn
+from domain.schedule import forecast, in_turn
 
 FIT_SEEDS, SEEDS = range(101, 110), range(1, 20)
 JOBS = 600
@@ -87,9 +87,7 @@ class ForecastLab(Lab):
             for _, run in line
         ]
         seen = self.snapshot(waiting)
-        running = tuple(
-            replace(run, seconds=self._reported(run.run_id, run.started_at)) for run in seen.running
-        )
+        running = tuple(replace(run, seconds=self._reported(run.run_id)) for run in seen.running)
         seen = replace(seen, running=running)
         at = forecast(seen, run_id, unknown=3600.0)
         assert at is not None
@@ -103,7 +101,7 @@ class ForecastLab(Lab):
     def _estimate(self, run_id: str, estimates: Mapping[int, Estimate]) -> Estimate:
         return estimates[self.jobs[run_id].family]
 
-    def _reported(self, run_id: str, started_at: object) -> float:
+    def _reported(self, run_id: str) -> float:
         begin = self.ends[run_id] - self.left[run_id]
         left = self.ends[run_id] - self.now
         noise = random.Random(f"{self.seed}/{run_id}").gauss(0, REPORT_NOISE)
@@ -164,12 +162,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if chosen.fit:
         sys.stdout.write(f"{fitted(waits)}\n")
         return
-    lines = [
-        f"{'rests on':12s}{'waits':>8s}{'in range':>10s}{'laid out':>12s}{'error':>8s}{'width':>10s}",
-        described("all", waits),
+    heads = ("rests on", "waits", "in range", "laid out", "error", "width")
+    by_source = [
+        described(source, [wait for wait in waits if wait.forecast.source == source])
+        for source in sorted({wait.forecast.source for wait in waits})
     ]
-    for source in sorted({wait.forecast.source for wait in waits}):
-        lines.append(described(source, [w for w in waits if w.forecast.source == source]))
+    lines = ["{:12s}{:>8s}{:>10s}{:>12s}{:>8s}{:>10s}".format(*heads), described("all", waits)]
+    lines += by_source
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import ConfigDict
 
 from domain.base import Model
-from domain.results import Evaluation
 from domain.forecast import DurationSource
+from domain.results import Evaluation
 from domain.run_state import RunState
 
 T = TypeVar("T")
