@@ -124,7 +124,7 @@ def reported_left(
         return None
     if done == total:
         return 0.0
-    return left + after * left / (1 - done / total)
+    return left + after * left / float(1 - done / total)
 
 
 # -- waits ------------------------------------------------------------------------------------
