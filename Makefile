@@ -83,6 +83,7 @@ bench: $(STAMP) ## print the figures that README quotes
 
 bench-queue: $(STAMP) ## print the queue's figures: a simulated week, claims a second, doorbell to start
 	$(BIN)/python -m benchmarks.week
+	$(BIN)/python -m benchmarks.forecast
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.doorbell
 

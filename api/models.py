@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, comp
 
 from domain.base import Model
 from domain.checkup import Level
+from domain.forecast import DurationSource
 from domain.run_state import RunState
 from domain.series import UnitName, measure
 from store.rows import Role, SlotKind
@@ -237,6 +238,13 @@ class PositionAnswer(Answer):
     estimated_start: datetime | None
     basis: str
     """What the estimate rests on."""
+    earliest_start: datetime | None
+    """Eight starts in ten are expected from here to `latest_start`."""
+    latest_start: datetime | None
+    source: DurationSource | None
+    """What most of the durations before it rest on: what owners declared, what running runs report,
+    what runs of the same spec took (scaled to its steps and sizes), what the lab's runs took, or
+    none."""
 
 
 class QueueAnswer(Answer):

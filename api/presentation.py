@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from domain import percent as shares
 from domain import series
+from domain.forecast import phase_left
 from domain.pictures import alt_text, figure_of
 from domain.presets import RUN_SPEC
 from domain.results import AttackResult, Evaluation, Interval, ThreatModel, wilson_interval
@@ -200,20 +201,15 @@ def fraction(run: RunRow) -> float | None:
 
 def seconds_left(run: RunRow, now: datetime) -> float | None:
     """Estimate when the present phase ends: by throughput, else by the time it took so far."""
-    progress = run.progress or {}
-    done, total = progress.get("done", 0), progress.get("total", 0)
-    rate = progress.get("images_per_second")
-    if not total:
+    if run.progress is None:
         return None
-    left = total - done
-    if isinstance(rate, int | float) and rate > 0:
-        batch = run.spec.get("training", {}).get("batch_size", 1)
-        images = batch if progress.get("unit") == "step" else 1
-        return float(left * images / rate)
-    later = progress.get("phase") in JUDGING and run.kind == "train"
-    if run.started_at is None or done <= 0 or run.attempt > 1 or later:
-        return None
-    return float((now - run.started_at).total_seconds() * left / done)
+    is_later = run.progress.get("phase") in JUDGING and run.kind == "train"
+    begun = None if run.attempt > 1 or is_later else run.started_at
+    return phase_left(
+        run.progress,
+        batch_size=run.spec.get("training", {}).get("batch_size", 1),
+        elapsed=None if begun is None else (now - begun).total_seconds(),
+    )
 
 
 def is_silent(worker: WorkerRow, now: datetime) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ConfigDict
 
 from domain.base import Model
+from domain.forecast import DurationSource
 from domain.results import Evaluation
 from domain.run_state import RunState
 
@@ -187,6 +188,11 @@ class Position(Answer):
     waits_for: str
     estimated_start: datetime | None
     basis: str
+    earliest_start: datetime | None = None
+    latest_start: datetime | None = None
+    """Eight starts in ten are expected from the earliest to the latest."""
+    source: DurationSource | None = None
+    """What the estimate rests on most: `declared`, `reported`, `same-spec`, `history`, `none`."""
 
 
 class Queue(Answer):

@@ -476,14 +476,27 @@ def checkup(out: Console, found: Checkup) -> RenderableType:
     return made
 
 
+def _when(position: Position, start: datetime) -> str:
+    """Say when a run starts, and the range that holds eight starts in ten."""
+    now = datetime.now(UTC)
+    told = f"in about {_until(start, now)}"
+    if position.earliest_start is None or position.latest_start is None:
+        return told
+    low, high = _until(position.earliest_start, now), _until(position.latest_start, now)
+    return f"{told} (8 in 10: {low} to {high})"
+
+
+def _until(moment: datetime, now: datetime) -> str:
+    return figures.duration(max(0.0, (moment - now).total_seconds()))
+
+
 def position(found: Position) -> RenderableType:
     """Say why a run waits."""
     told = [("waits for", Text(found.waits_for)), ("rule", Text(found.why))]
     if found.ahead:
         told.append(("ahead", Text(str(found.ahead))))
     if found.estimated_start is not None:
-        left = max(0.0, (found.estimated_start - datetime.now(UTC)).total_seconds())
-        told.append(("starts", Text(f"in about {figures.duration(left)}")))
+        told.append(("starts", Text(_when(found, found.estimated_start))))
     if found.basis:
         told.append(("basis", Text(found.basis, style="dim")))
     return facts(told)

@@ -1,21 +1,19 @@
 """Where a run stands, what it waits for, when it may start; and the queue in numbers."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from domain import schedule
+from domain.forecast import UNKNOWN_SECONDS, WORDS, WaitForecast, ranged
 from domain.run_state import RunState
-from domain.schedule import Needs, Plan, Snapshot, Waiting, Why
-from store import fleet, snapshots, waits
+from domain.schedule import Needs, Plan, Running, Snapshot, Waiting, Why
+from store import estimates, fleet, snapshots, waits
 from store import runs as gate
 from store.rows import Position, QueueView
-from store.tables import families, runs
-
-UNKNOWN_SECONDS = 3600.0
-"""How long a run is taken to be when nothing at all is known."""
+from store.tables import runs
 
 
 def position(connection: Connection, run_id: str, now: datetime) -> Position:
@@ -26,20 +24,31 @@ def position(connection: Connection, run_id: str, now: datetime) -> Position:
     run = gate.get(connection, run_id)
     if run.state is not RunState.QUEUED:
         return Position(0, "state", f"nothing: the run is {run.state}")
-    wait = waits.wait_of(connection, run, now)
-    if wait is not None and wait.why == "backoff":
-        return Position(0, wait.why, wait.waits_for, run.not_before, "the end of the backoff")
-    if wait is not None and wait.why in ("paused", "after"):
-        return Position(0, wait.why, wait.waits_for)
+    hold = waits.wait_of(connection, run, now)
+    if hold is not None and hold.why == "backoff":
+        return Position(0, hold.why, hold.waits_for, run.not_before, "the end of the backoff")
+    if hold is not None and hold.why in ("paused", "after"):
+        return Position(0, hold.why, hold.waits_for)
     seen = snapshots.snapshot(connection, now, whole=True)
     mine = next((waiting for waiting in seen.waiting if waiting.run_id == run_id), None)
     if mine is None:  # on PostgreSQL it may have started since it was read
         return Position(0, "state", "nothing: it was taken up at this moment")
     decided = schedule.plan(_as_claimed(seen, mine))
-    start, basis = _forecast(connection, seen, decided, mine)
-    ahead = _ahead(seen, mine)
+    wait, basis = _forecast(connection, seen, decided, mine)
+    ahead = len(_waiting_before(seen, mine))
     why = decided.why[run_id]
-    return Position(ahead, why, _told(why, mine, seen, decided, ahead), start, basis)
+    told = Position(ahead, why, _told(why, mine, seen, decided, ahead), basis=basis)
+    return told if wait is None else _with_range(told, wait, now)
+
+
+def _with_range(position: Position, wait: WaitForecast, now: datetime) -> Position:
+    return replace(
+        position,
+        estimated_start=now + timedelta(seconds=wait.seconds),
+        earliest_start=now + timedelta(seconds=wait.low),
+        latest_start=now + timedelta(seconds=wait.high),
+        source=wait.source,
+    )
 
 
 def _as_claimed(seen: Snapshot, mine: Waiting) -> Snapshot:
@@ -48,17 +57,6 @@ def _as_claimed(seen: Snapshot, mine: Waiting) -> Snapshot:
     for run in sorted(seen.waiting, key=lambda run: (-run.priority, run.run_id)):
         first.setdefault((run.owner, run.needs), run)
     return replace(seen, waiting=tuple({*first.values(), mine}))
-
-
-def _ahead(seen: Snapshot, mine: Waiting) -> int:
-    """How many runs of its queue are expected to start before it."""
-    ahead = 0
-    for other in schedule.in_turn(seen, unknown=UNKNOWN_SECONDS):
-        if other.run_id == mine.run_id:
-            break
-        same = (other.needs.queue, other.needs.kind) == (mine.needs.queue, mine.needs.kind)
-        ahead += same
-    return ahead
 
 
 def _told(why: Why, mine: Waiting, seen: Snapshot, decided: Plan, ahead: int) -> str:
@@ -97,28 +95,45 @@ def _kept_for(mine: Waiting, decided: Plan) -> str:
 
 def _forecast(
     connection: Connection, seen: Snapshot, decided: Plan, mine: Waiting
-) -> tuple[datetime | None, str]:
+) -> tuple[WaitForecast | None, str]:
     if decided.why[mine.run_id] in ("no-worker", "impossible", "data-missing"):
         return None, "no host could run it"
     if decided.why[mine.run_id] == "set-aside":
         return None, "somebody has to act first"
     if decided.why[mine.run_id] in ("beyond-quota", "running-quota", "week-quota"):
         return None, "a quota, not the slots, holds it"
-    unknown, basis = _typical(connection)
-    at = schedule.forecast(seen, mine.run_id, unknown=unknown)
-    if mine.seconds is not None:
-        basis = f"runs like it take {mine.seconds:.0f} s"
-    return at, f"{basis}; if nothing else is submitted"
+    by_run = estimates.estimates(connection, seen)
+    timed = estimates.timed(seen, by_run)
+    at = schedule.forecast(timed, mine.run_id, unknown=UNKNOWN_SECONDS)
+    if at is None:
+        return None, "no host could run it"
+    rests_on = [by_run[run.run_id].source for run in _before(timed, mine)]
+    if not rests_on:
+        return WaitForecast(0.0, 0.0, 0.0, "reported"), "nothing is before it"
+    wait = ranged((at - seen.now).total_seconds(), rests_on)
+    if wait is None:
+        return None, "no forecast: no run like those before it has ended yet"
+    return wait, f"from {WORDS[wait.source]}; eight starts in ten are in the range"
 
 
-def _typical(connection: Connection) -> tuple[float, str]:
-    """Return how long a run of no known family takes, and what that rests on."""
-    rows = connection.execute(sa.select(families.c.seconds, families.c.runs)).all()
-    count = sum(row.runs for row in rows)
-    if not count:
-        return UNKNOWN_SECONDS, "no run has finished yet: an hour a run is assumed"
-    mean = sum(row.seconds * row.runs for row in rows) / count
-    return mean, f"the {count} runs that have ended took {mean:.0f} s on average"
+def _before(seen: Snapshot, mine: Waiting) -> list[Running | Waiting]:
+    """Return what runs in its queue, and what is expected to start there before it."""
+    queue_of = {slot.id: (slot.queue, slot.kind) for host in seen.hosts for slot in host.slots}
+    same = (mine.needs.queue, mine.needs.kind)
+    before: list[Running | Waiting] = [
+        run for run in seen.running if any(queue_of.get(slot) == same for slot in run.slots)
+    ]
+    return before + _waiting_before(seen, mine)
+
+
+def _waiting_before(seen: Snapshot, mine: Waiting) -> list[Waiting]:
+    before = []
+    for other in schedule.in_turn(seen, unknown=UNKNOWN_SECONDS):
+        if other.run_id == mine.run_id:
+            break
+        if (other.needs.queue, other.needs.kind) == (mine.needs.queue, mine.needs.kind):
+            before.append(other)
+    return before
 
 
 def queue(connection: Connection) -> QueueView:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
+from domain.forecast import DurationSource
 from domain.run_state import RunState
 
 Role = Literal["admin", "member", "viewer"]
@@ -147,6 +148,11 @@ class Position:
     waits_for: str
     estimated_start: datetime | None = None
     basis: str = ""
+    earliest_start: datetime | None = None
+    latest_start: datetime | None = None
+    """Eight starts in ten are from the earliest to the latest."""
+    source: DurationSource | None = None
+    """What most of the durations before it rest on."""
 
 
 @dataclass(frozen=True)

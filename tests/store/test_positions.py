@@ -6,12 +6,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
+from domain.family import works
+from domain.forecast import RATIOS
 from domain.run_state import RunState
 from store import fleet, positions, queue, runs, users
 from store.engine import reading, writing
 from store.rows import RunRow, SlotSpec
+from store.tables import runs as run_rows
 from store.tables import users as user_rows
-from tests.store.databases import NOW, after
+from tests.store.databases import DIGITS, NOW, after
 from tests.store.making import claimed, host, queued, reads, running
 
 Scenario = Callable[[Connection], RunRow]
@@ -224,17 +227,21 @@ def test_an_estimate_rests_on_what_such_runs_took(engine):
         later = queued(connection, now=after(330))
         host(connection, now=after(340))
         told = [positions.position(connection, run.id, after(360)) for run in (waiting, later)]
-    assert [one.estimated_start for one in told] == [after(610), after(910)]
+    low, middle, high = RATIOS["same-spec"]
+    assert [one.estimated_start for one in told] == [after(360 + middle * s) for s in (250, 550)]
+    assert told[0].earliest_start == after(360 + low * 250)
+    assert told[0].latest_start == after(360 + high * 250)
     assert [one.ahead for one in told] == [0, 1]
-    assert told[0].basis == "runs like it take 300 s; if nothing else is submitted"
+    assert told[0].source == "same-spec"
+    assert told[0].basis == "from runs like it; eight starts in ten are in the range"
 
 
-def test_without_any_experience_an_hour_is_assumed_and_said(engine):
+def test_without_any_experience_there_is_no_forecast_and_it_is_said(engine):
     with writing(engine) as connection:
         running(connection)
         told = positions.position(connection, queued(connection).id, after(50))
-    assert told.estimated_start == after(3600)
-    assert "an hour a run is assumed" in told.basis
+    assert told.estimated_start is None
+    assert told.basis == "no forecast: no run like those before it has ended yet"
 
 
 def test_a_declared_length_is_believed(engine):
@@ -242,4 +249,22 @@ def test_a_declared_length_is_believed(engine):
     with writing(engine) as connection:
         running(connection, **over)
         told = positions.position(connection, queued(connection).id, after(50))
-    assert told.estimated_start == after(600)
+    assert told.estimated_start == after(50 + 550 * RATIOS["declared"][1])
+    assert told.source == "declared"
+
+
+def test_what_a_running_run_reports_goes_before_what_its_owner_declared(engine):
+    """Half of the training took 50 s; the attacks that follow cost what the spec says."""
+    over: dict[str, Any] = {"resources": {"minutes": 10}}
+    progress = {"phase": "train", "done": 10, "total": 20, "unit": "step"}
+    with writing(engine) as connection:
+        claim = running(connection, **over)
+        connection.execute(
+            run_rows.update().where(run_rows.c.id == claim.run.id).values(progress=progress)
+        )
+        told = positions.position(connection, queued(connection).id, after(50))
+    training, evaluation = works(DIGITS)
+    left = 50 + 100 * evaluation / training
+    assert told.source == "reported"
+    wait = (told.estimated_start - after(50)).total_seconds()
+    assert wait == pytest.approx(left * RATIOS["reported"][1], rel=1e-6)
