@@ -207,7 +207,8 @@ def _show(client: Client, run: Run, news: News, shown: Display) -> None:
             shown.advance(run, progress)
         case Logged(line):
             style = {"warning": "yellow", "error": "bold red"}.get(line.level, "dim")
-            shown.say(Text(line.message, style=style))
+            mark = "" if line.level == "info" else f"{line.level}: "
+            shown.say(Text(mark + line.message, style=style))
         case Ended(ended):
             shown.settle(run, tables.state_text(ended.state))
         case Measured():
