@@ -34,8 +34,7 @@ def downgrade() -> None:
     same = " AND ".join(f"other.{name} = needs.{name}" for name in COLUMNS)
     first = f"(SELECT min(other.id) FROM needs AS other WHERE {same})"
     op.execute(
-        "UPDATE runs SET needs_id = (SELECT "
-        f"{first} FROM needs WHERE needs.id = runs.needs_id)"
+        f"UPDATE runs SET needs_id = (SELECT {first} FROM needs WHERE needs.id = runs.needs_id)"
     )
     op.execute(f"DELETE FROM needs WHERE id <> {first}")
     with op.batch_alter_table("needs") as batch:
