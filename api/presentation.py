@@ -6,6 +6,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
+from domain import percent as shares
+from domain.pictures import alt_text, figure_of
+from domain.presets import RUN_SPEC
+from domain.results import Evaluation
+from domain.spec import EvaluateSpec
 from store.rows import RunRow, SlotView, WorkerRow
 
 DASH = "\N{EN DASH}"
@@ -14,10 +21,15 @@ WORKER_SILENT_SECONDS = 60
 
 
 def percent(value: float | str | None) -> str:
-    """Write a share of one: ``93.4 %``; a dash for none or for what is no number."""
+    """Write a share of one: ``93.4 %``, 100 for nothing less; a dash for what is no number."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return DASH
-    return f"{100 * value:.1f} %"
+    return f"{shares.percent(value)} %"
+
+
+def result_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a stored evaluation has to show: its attacks and, where one counts, the union."""
+    return [row.model_dump(mode="json") for row in Evaluation.model_validate(record).rows]
 
 
 def duration(seconds: float | None) -> str:
@@ -51,6 +63,17 @@ def title(run: RunRow) -> str:
     method = run.spec.get("method") or {}
     what = run.preset or method.get("kind") or run.kind
     return f"{what} on {run.spec['data']['dataset']}"
+
+
+def picture_in_words(run: RunRow) -> str:
+    """Say what a run's picture shows: its own columns, not those of another method."""
+    try:
+        spec = RUN_SPEC.validate_python(run.spec)
+    except ValidationError:  # of an earlier version of the contract
+        return f"Picture of {title(run)}"
+    if isinstance(spec, EvaluateSpec):  # draws nothing
+        return f"Picture of {title(run)}"
+    return alt_text(figure_of(spec))
 
 
 def fraction(run: RunRow) -> float | None:
@@ -108,6 +131,8 @@ def use(slot: SlotView) -> str:
 
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "percent": percent,
+    "picture_in_words": picture_in_words,
+    "result_rows": result_rows,
     "duration": duration,
     "size": size,
     "title_of": title,

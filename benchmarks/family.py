@@ -16,6 +16,7 @@ from typing import Any
 
 from scipy import stats
 
+from domain.results import Evaluation
 from partlab import Client
 
 Row = Mapping[str, Sequence[float]]
@@ -66,8 +67,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f} ± {half:.2f}"
 
 
-def table(rows: Mapping[str, Row]) -> str:
-    """Return the methods' accuracies and their differences to the baseline, as Markdown."""
+def table(rows: Mapping[str, Row], judged: Sequence[str]) -> str:
+    """Return the methods' accuracies and their differences to the baseline, as Markdown.
+
+    judged: what each evaluation was of; one sentence if all were of the same.
+    """
     lines = ["| method | " + " | ".join(ATTACKS) + " |", "|---" * (len(ATTACKS) + 1) + "|"]
     for name, row in rows.items():
         cells = " | ".join(spread(row[attack]) for attack in ATTACKS)
@@ -80,14 +84,27 @@ def table(rows: Mapping[str, Row]) -> str:
                 f"{d.mean:+.2f} ± {d.half_width:.2f} (≥ {d.smallest_detectable:.2f})" for d in found
             )
             lines.append(f"| {name} | {cells} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", caption(len(rows[BASELINE]["clean"]), judged)])
 
 
-def accuracies(lab: Client, run_id: str) -> dict[str, float]:
-    """Return a finished run's accuracies in percent, by attack."""
-    found = lab.evaluations(run_id)[0].record
-    results = {result.label: 100 * result.accuracy for result in found.results}
-    return {**results, "worst-case": 100 * found.worst_case.accuracy}
+def caption(seeds: int, judged: Sequence[str]) -> str:
+    """Say what ± is of: never of images, always of seeds."""
+    return (
+        f"Mean accuracy in percent over {seeds} seeds; ± is half of the 95 % interval of that mean "
+        f"over the {seeds} seeds (Student's t), not over images. Differences are paired by seed; ≥ "
+        f"is the smallest that {seeds} such seeds find with a power of 80 %. "
+        f"Judged: {'; '.join(dict.fromkeys(judged))}."
+    )
+
+
+def judged(found: Evaluation) -> str:
+    """Say what an evaluation is of, in the words that must be the same for all."""
+    return f"{found.n} test images, {found.worst_case.threat}, {', '.join(found.counted)}"
+
+
+def accuracies(found: Evaluation) -> dict[str, float]:
+    """Return an evaluation's accuracies in percent, by attack."""
+    return {result.label: 100 * result.accuracy for result in found.rows}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -106,12 +123,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for seed in options.seeds
             for i, method in enumerate(METHODS)
         }
-        found = {key: accuracies(lab, lab.wait(run_id).id) for key, run_id in runs.items()}
+        found = {
+            key: lab.evaluations(lab.wait(run_id).id)[0].record for key, run_id in runs.items()
+        }
     rows = {
-        method: {a: [found[method, seed][a] for seed in options.seeds] for a in ATTACKS}
+        method: {
+            attack: [accuracies(found[method, seed])[attack] for seed in options.seeds]
+            for attack in ATTACKS
+        }
         for method in METHODS
     }
-    sys.stdout.write(table(rows) + "\n")
+    sys.stdout.write(table(rows, [judged(each) for each in found.values()]) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,10 @@ from domain.audit import Record, missing_attacks
 from domain.catalog import DATASETS, MODELS
 from domain.described import Described, Fact, dataset_name, size_of_test_set
 from domain.method_words import in_words, listed
+from domain.percent import percent
 from domain.report import provenance
 from domain.results import AttackResult, AuditCheck, AuditFacts, Evaluation, Verdict
 from domain.spec import EvaluateSpec, TrainSpec
-from domain.units import format_radius
 
 WIDTH = 80
 """Columns that prose is folded to."""
@@ -82,7 +82,6 @@ def _verdict(found: Evaluation) -> str:
 
 def _what(judged: Judged, trained: Trained, found: Evaluation) -> str:
     spec = judged.spec
-    weights = f"{found.weights}{', averaged' if found.averaged else ''}"
     rows = [("run", f"`{judged.run}`")]
     if trained is not None and judged.run != trained.run:
         rows += [("trained by", f"`{trained.run}` ({trained.title})")]
@@ -92,7 +91,7 @@ def _what(judged: Judged, trained: Trained, found: Evaluation) -> str:
         ("model", f"`{spec.model.name}`: {MODELS[spec.model.name].title}"),
         ("dataset", f"`{dataset_name(spec)}`: {DATASETS[spec.data.dataset].title}"),
         ("seed", _seeds(judged, trained)),
-        ("weights", weights),
+        ("weights", found.described_weights),
     ]
     table = _table(("what", ""), rows)
     return table if trained is None else f"{_folded(in_words(trained.spec.method))}\n\n{table}"
@@ -145,29 +144,21 @@ def _written(value: object) -> str:
 
 def _results(found: Evaluation) -> str:
     heads = ("attack", "threat model", "accuracy", "95 % interval", "n")
-    rows = [_result(result.label, result) for result in found.results]
-    return _table(heads, [*rows, _result("**worst case**", found.worst_case)])
+    names = {"worst-case": "**worst case**"}
+    return _table(heads, [_result(names.get(r.label, r.label), r) for r in found.rows])
 
 
 def _result(label: str, result: AttackResult) -> tuple[str, ...]:
-    low, high = 100 * result.interval.low, 100 * result.interval.high
-    threat = result.threat
-    return (
-        label,
-        "none" if threat is None else f"{threat.norm} {format_radius(threat.epsilon)}",
-        f"{_most(result)}{100 * result.accuracy:.2f} %",
-        f"{low:.2f} to {high:.2f} %",
-        str(result.n),
+    accuracy, low, high = (
+        percent(share, 2) for share in (result.accuracy, result.interval.low, result.interval.high)
     )
-
-
-def _most(result: AttackResult) -> str:
-    """Mark what bounds robust accuracy from above and is not the accuracy under that attack."""
-    return "" if result.complete and not result.cascaded else "≤ "
+    most = "≤ " if result.is_bound else ""
+    threat = "none" if result.threat is None else str(result.threat)
+    return (label, threat, f"{most}{accuracy} %", f"{low} to {high} %", str(result.n))
 
 
 def _legend(found: Evaluation) -> list[str]:
-    if not any(_most(result) for result in (*found.results, found.worst_case)):
+    if not any(result.is_bound for result in found.rows):
         return []
     told = (
         "≤ marks what is no accuracy under that attack alone, but a bound: robust accuracy is at "

@@ -8,7 +8,6 @@ from domain.base import Model
 from domain.bitmap import Bitmap
 from domain.errors import Incomparable
 from domain.results import AttackResult, Evaluation, Interval, ThreatModel
-from domain.units import format_radius
 
 RESAMPLES = 2000
 
@@ -18,6 +17,8 @@ class Difference(Model):
 
     label: str
     n: int
+    threat: ThreatModel | None = None
+    """Of the first; a forced comparison's warnings name the other."""
     accuracy: float
     other_accuracy: float
     only_here: int
@@ -52,11 +53,11 @@ def compare(here: Evaluation, there: Evaluation, *, force: bool = False) -> Comp
         )
     mine, theirs = _by_label(here), _by_label(there)
     shared = [label for label in mine if label in theirs]
-    warnings = tuple(_mismatches(mine, theirs, shared))
+    warnings = (*_mismatches(mine, theirs, shared), *_other_unions(here, there))
     if warnings and not force:
         raise Incomparable(
-            "; ".join(warnings) + "; evaluate one of them again at the radius of the other, or "
-            "force the comparison"
+            "; ".join(warnings) + "; evaluate one of them again as the other was, or force the "
+            "comparison"
         )
     return Comparison(
         differences=tuple(_difference(mine[label], theirs[label]) for label in shared),
@@ -65,7 +66,7 @@ def compare(here: Evaluation, there: Evaluation, *, force: bool = False) -> Comp
 
 
 def _by_label(found: Evaluation) -> dict[str, AttackResult]:
-    return {result.label: result for result in (*found.results, found.worst_case)}
+    return {result.label: result for result in found.rows}
 
 
 def _mismatches(
@@ -74,14 +75,17 @@ def _mismatches(
     for label in shared:
         a, b = mine[label], theirs[label]
         if a.threat != b.threat:
-            radii = f"{_written(a.threat)} and {_written(b.threat)}"
+            radii = f"{a.threat or 'none'} and {b.threat or 'none'}"
             yield f"{label}: the threat models differ, {radii}"
         elif a.complete != b.complete or a.cascaded != b.cascaded:
             yield f"{label}: one is complete and on its own, the other is not"
 
 
-def _written(threat: ThreatModel | None) -> str:
-    return "none" if threat is None else f"{threat.norm} {format_radius(threat.epsilon)}"
+def _other_unions(here: Evaluation, there: Evaluation) -> Iterator[str]:
+    """A worst case over more attacks is smaller, whatever the networks are worth."""
+    names = [", ".join(sorted(found.counted)) for found in (here, there)]
+    if names[0] != names[1]:
+        yield f"worst-case: the attacks differ, {' and '.join(name or 'none' for name in names)}"
 
 
 def _difference(mine: AttackResult, theirs: AttackResult) -> Difference:
@@ -90,6 +94,7 @@ def _difference(mine: AttackResult, theirs: AttackResult) -> Difference:
     return Difference(
         label=mine.label,
         n=mine.n,
+        threat=mine.threat,
         accuracy=mine.accuracy,
         other_accuracy=theirs.accuracy,
         only_here=here,

@@ -15,6 +15,7 @@ from domain import recipes
 from domain.attacks import SUITES, suite
 from domain.catalog import DATASETS, MODELS, DatasetFacts
 from domain.errors import FieldError, SpecInvalid
+from domain.pictures import figure_of, trained_with
 from domain.recipes import PRESETS
 from domain.scheduled import CONSTANT, RAMP
 from domain.spec import DataSpec, EvaluateSpec, Part, RunSpec, TrainSpec, VisualiseSpec
@@ -199,12 +200,16 @@ def _stay_with_source(
         return
     if spec.model != source.model:
         raise _wrong("/model", f"the checkpoint is a {source.model.name}; leave `model` out")
+    if isinstance(spec, VisualiseSpec) and spec.method != trained_with(source):
+        raise _wrong("/method", "the run says how its weights were trained; leave `method` out")
     subset = {"test_limit": source.data.test_limit}
     if spec.data.model_copy(update=subset) != source.data:
         raise _wrong("/data", "only `test_limit` may differ from the run that trained the weights")
 
 
 def _stay_with_upload(spec: EvaluateSpec | VisualiseSpec, source: Uploaded) -> None:
+    if isinstance(spec, VisualiseSpec) and spec.method is not None:
+        raise _wrong("/method", "is not known of uploaded weights; leave `method` out")
     if spec.model.name != source.model:
         raise _wrong("/model", f"the checkpoint is a {source.model}; leave `model` out")
     channels = DATASETS[spec.data.dataset].channels
@@ -339,9 +344,14 @@ def _source_defaults(
     shared["resources"] = source.resources.of_one_process.model_dump(mode="json")
     if kind == "evaluate":
         return {**shared, "evaluation": given["evaluation"]}
-    method = source.method
-    own = method if isinstance(method, Part) else _usual_method(DATASETS[source.data.dataset])
-    return {**shared, **_drawn(own)}
+    method, facts = trained_with(source), DATASETS[source.data.dataset]
+    own = method if isinstance(method, Part) else _usual_method(facts)
+    drawn = {
+        "method": method.model_dump(mode="json"),
+        "epsilon_high": format_radius(figure_of(source).epsilon),
+    }
+    named = _BUDGET if isinstance(method, Part) else _PIXELWISE
+    return {**shared, **drawn, **(_whole_budget(own) if _names(raw, named) else {})}
 
 
 def _upload_defaults(kind: str, source: Uploaded, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -352,15 +362,26 @@ def _upload_defaults(kind: str, source: Uploaded, raw: Mapping[str, Any]) -> dic
     }
     if kind == "evaluate":
         return {**shared, "evaluation": {"epsilon": format_radius(facts.epsilon)}}
-    return {**shared, **_drawn(_usual_method(facts))}
+    drawn = {"method": None, "epsilon_high": format_radius(facts.epsilon)}
+    usual = _whole_budget(_usual_method(facts)) if _names(raw, _PIXELWISE) else {}
+    return {**shared, **drawn, **usual}
 
 
 def _usual_method(facts: DatasetFacts) -> Part:
     return Part.model_validate(recipes.method("part++", facts, 0))
 
 
-def _drawn(method: Part) -> dict[str, Any]:
-    """Return what a picture shows of a method."""
+_PIXELWISE = ("cam", "mask", "epsilon_low")
+_BUDGET = (*_PIXELWISE, "epsilon_high")
+"""What of a picture is asked for; one radius for every pixel may be another one."""
+
+
+def _names(raw: Mapping[str, Any], fields: tuple[str, ...]) -> bool:
+    return any(raw.get(field) is not None for field in fields)
+
+
+def _whole_budget(method: Part) -> dict[str, Any]:
+    """Return what stands where a submission names a part of a budget alone."""
     low, high = method.final_radii()
     return {
         "cam": method.cam.model_dump(mode="json"),

@@ -7,7 +7,7 @@ from typing import Literal
 
 from domain.attacks import Norm
 from domain.base import Model
-from domain.units import Radius
+from domain.units import Radius, format_radius
 from domain.weights import Source
 
 Severity = Literal["broken", "suspicious"]
@@ -31,7 +31,11 @@ def wilson_interval(successes: int, trials: int, *, z: float = 1.959963984540054
     p = successes / trials
     centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials**2)) / (1 + z * z / trials)
-    return Interval(low=max(0.0, centre - half), high=min(1.0, centre + half))
+    # Exact at the ends, where rounding would leave 1e-17 of them.
+    return Interval(
+        low=max(0.0, centre - half) if successes else 0.0,
+        high=min(1.0, centre + half) if successes < trials else 1.0,
+    )
 
 
 class ThreatModel(Model):
@@ -40,6 +44,13 @@ class ThreatModel(Model):
     norm: Norm = "linf"
     epsilon: Radius
     """Radius in [0, 1] pixels, exact: 0.031 is not 8/255."""
+
+    def __str__(self) -> str:
+        return f"{self.norm} {format_radius(self.epsilon)}"
+
+    def allows(self, other: "ThreatModel") -> bool:
+        """Whether every image that ``other`` allows is one of this threat model."""
+        return self.norm == other.norm and other.epsilon <= self.epsilon
 
 
 class AttackEvidence(Model):
@@ -110,6 +121,15 @@ class AttackResult(Model):
     """What stood after each of its parts, where it has several."""
     surrogate: Surrogate | None = None
     """For a transfer attack: where its images come from."""
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether ``accuracy`` only bounds robust accuracy from above.
+
+        So it does where a budget ended the attack, and in a cascade, whose attacks alone may leave
+        more images standing.
+        """
+        return self.cascaded or not self.complete
 
 
 class AuditCheck(Model):
@@ -193,6 +213,30 @@ class Evaluation(Model):
     """None for what was stored before facts were."""
     corruptions: tuple[CorruptionResult, ...] = ()
     """By kind, then severity; no part of ``results``, the worst case or the audit."""
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Labels of the attacks that the worst case is over: those inside its threat model."""
+        whole = self.worst_case.threat
+        return tuple(
+            result.label
+            for result in self.results
+            if result.threat is not None and whole is not None and whole.allows(result.threat)
+        )
+
+    @property
+    def rows(self) -> tuple[AttackResult, ...]:
+        """Clean, the attacks in their order and the worst case.
+
+        Where no attack counts, the worst case would be clean accuracy by another name: it is left
+        out.
+        """
+        return (*self.results, self.worst_case) if self.counted else self.results
+
+    @property
+    def described_weights(self) -> str:
+        """Which weights were judged: `best`, `best (averaged)`, `last` or `uploaded`."""
+        return f"{self.weights} (averaged)" if self.averaged else self.weights
 
     @property
     def mean_corruption_accuracy(self) -> float | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from domain.base import Model
 from domain.described import Described, dataset_name, size_of_test_set
+from domain.percent import percent
 from domain.results import AttackResult, Evaluation
 from domain.spec import EvaluateSpec, TrainSpec
 from domain.units import format_radius
@@ -76,7 +77,7 @@ def entry(judged: Described[TrainSpec | EvaluateSpec], found: Evaluation, credit
         architecture=architecture(spec.model.name),
         eps=None if threat is None else format_radius(threat.epsilon),
         clean_acc=None if barred else _percent(clean),
-        reported=None if barred else _percent(found.worst_case),
+        reported=None if barred or not found.counted else _percent(found.worst_case),
         autoattack_acc=None if barred or missing else _percent(whole),
         unreliable=found.audit.verdict != "sound",
         footnote=" ".join((*barred, *missing, *_unfinished(found), *_audited(found))),
@@ -90,7 +91,7 @@ def architecture(model: str) -> str:
 
 def _percent(result: AttackResult | None) -> str | None:
     """Return an exact accuracy in percent; None for an upper bound, or where there is none."""
-    return f"{100 * result.accuracy:.2f}" if result is not None and result.complete else None
+    return percent(result.accuracy, 2) if result is not None and result.complete else None
 
 
 def _barred(spec: TrainSpec | EvaluateSpec, found: Evaluation) -> Iterator[str]:
@@ -119,7 +120,9 @@ def _no_autoattack(found: Evaluation) -> tuple[str, ...]:
 
 
 def _unfinished(found: Evaluation) -> Iterator[str]:
-    if not found.worst_case.complete:
+    if not found.counted:
+        yield "No reported accuracy: no attack of the threat model was run."
+    elif not found.worst_case.complete:
         yield "No reported accuracy: the worst case is an upper bound, as attacks were cut short."
 
 

@@ -26,7 +26,7 @@ from domain.scheduled import (
     final,
     moments,
 )
-from domain.units import Radius
+from domain.units import Radius, format_radius
 from domain.weights import ModelSpec as ModelSpec
 from domain.weights import Source as Source
 from domain.weights import Weights as Weights
@@ -362,6 +362,9 @@ MaskSpec = Annotated[
 """How a heatmap M becomes the mask S in [0, 1] (Eq. 7)."""
 
 
+ControlName = Literal["none", "random", "inverted", "blurred", "uniform"]
+
+
 class CrossEntropyObjective(SpecModel):
     """Cross-entropy on the adversarial images (Madry et al., 2018)."""
 
@@ -444,7 +447,7 @@ class Part(SpecModel):
     objective: ObjectiveSpec = CrossEntropyObjective()
     cam: CamSpec = CamSpec()
     mask: MaskSpec = CentredSigmoidMask()
-    control: Literal["none", "random", "inverted", "blurred", "uniform"] = "none"
+    control: ControlName = "none"
     """Another mask of the same mean, to see what the maps are worth: the pixels' values at `random`
     places, `inverted`, `blurred`, or one `uniform` value."""
     mean_mask: float | None = Field(default=None, ge=0, le=1)
@@ -750,16 +753,14 @@ class TrainSpec(_Common):
                 "training/early_stop", "needs held-out images; raise data.validation_fraction"
             )
         _require_classes(self.data, self.evaluation)
-        self._mask_fits_the_images()
+        if isinstance(self.method, Part):
+            _require_colour(self.data, self.method.mask, "method/mask/kind")
         return self
 
-    def _mask_fits_the_images(self) -> None:
-        is_jet = isinstance(self.method, Part) and self.method.mask.kind == "official-jet"
-        if is_jet and DATASETS[self.data.dataset].channels != 3:
-            raise misfit(
-                "method/mask/kind",
-                f"'official-jet' is a mask for colour images; {self.data.dataset} are grey",
-            )
+
+def _require_colour(data: DataSpec, mask: MaskSpec | None, field: str) -> None:
+    if isinstance(mask, OfficialJetMask) and DATASETS[data.dataset].channels != 3:
+        raise misfit(field, f"'official-jet' is a mask for colour images; {data.dataset} are grey")
 
 
 def _require_one_process(resources: Resources) -> None:
@@ -783,22 +784,35 @@ class EvaluateSpec(_Common):
 
 
 class VisualiseSpec(_Common):
-    """Draw the maps, masks and budgets of weights."""
+    """Draw what a method does with weights: by default what the run that trained them did."""
 
     kind: Literal["visualise"] = "visualise"
     source: Source
-    cam: CamSpec
-    mask: MaskSpec
+    method: Method | None = None
+    """What trained the weights, filled in from the run; null for uploaded ones."""
+    cam: CamSpec | None = None
+    """Maps to draw instead of the method's own; null for those, if it has any."""
+    mask: MaskSpec | None = None
+    """Mask to draw instead of the method's own, filled in where `cam` is given."""
     epsilon_high: Radius
-    """Radius where the mask is 1."""
-    epsilon_low: Radius
-    """Radius where the mask is 0."""
+    """Radius of the attack; with maps, where the mask is 1."""
+    epsilon_low: Radius | None = None
+    """Radius where the mask is 0, filled in where `cam` or `mask` is given."""
     images: int = Field(default=6, ge=1, le=64)
     """How many test images are drawn."""
 
     @model_validator(mode="after")
-    def _is_one_process(self) -> Self:
+    def _parts_fit(self) -> Self:
         _require_one_process(self.resources)
+        asked = (self.cam, self.mask, self.epsilon_low)
+        if any(part is None for part in asked) and any(part is not None for part in asked):
+            raise misfit("cam", "give all of `cam`, `mask` and `epsilon_low`, or none of them")
+        own = self.method.final_radii()[1] if isinstance(self.method, Part) else None
+        if self.cam is None and own not in (None, self.epsilon_high):
+            raise misfit("epsilon_high", "another one than the method's needs `cam` and `mask`")
+        if self.epsilon_low is not None and self.epsilon_low > self.epsilon_high:
+            raise misfit("epsilon_low", f"exceeds epsilon_high {format_radius(self.epsilon_high)}")
+        _require_colour(self.data, self.mask, "mask/kind")
         return self
 
 

@@ -20,18 +20,17 @@ from domain.attacks import Transfer
 from domain.audit import Record, audit, missing_attacks
 from domain.errors import CheckpointInvalid
 from domain.events import ArtifactSaved, Evaluated, Event, Finished, Progress, Started
+from domain.pictures import FigureSpec, figure_of, with_scores
 from domain.results import AuditFacts, Evaluation
 from partcore import build, checkpoint, evaluation, figures, narration, probes
-from partcore.attacks import InnerPgd
-from partcore.budgets import pixel_budget
-from partcore.cams import Combiner, Ensemble, read
+from partcore.cams import Combiner
 from partcore.corrupted import under_corruptions
 from partcore.data import Images, Split, fingerprint, load, to_unit
 from partcore.environment import Environment
 from partcore.evaluation import evaluate
 from partcore.models import CamClassifier
 from partcore.models.classifier import parameter_count
-from partcore.modes import evaluating, frozen
+from partcore.pictures import Painter, one_a_class
 from partcore.randomness import generator
 from partcore.standing import Outcome
 from partcore.training import BEST, LAST, Trainer
@@ -95,7 +94,7 @@ def _train(
         history=_history(spec, trainer.mask_record),
     )
     yield from _keep_weights(subject, spec, environment)
-    yield from _picture(spec, split, subject, environment, _drawn(spec))
+    yield from _picture(spec, split, subject, environment)
     seconds = environment.clock() - started
     yield Finished(summary=summary(found, seconds=seconds, epochs=spec.training.epochs))
 
@@ -119,8 +118,7 @@ def _evaluate(
 def _visualise(spec: s.VisualiseSpec, split: Split, environment: Environment) -> Iterator[Event]:
     subject = _from_source(spec, split, environment)
     yield from _begin(spec, split, subject.model, environment)
-    drawn = Drawn(spec.cam, spec.mask, float(spec.epsilon_low), float(spec.epsilon_high))
-    yield from _picture(spec, split, subject, environment, drawn)
+    yield from _picture(spec, split, subject, environment)
     yield Finished(summary={"images": min(spec.images, len(split.test))})
 
 
@@ -355,62 +353,28 @@ def _keep_weights(subject: Subject, spec: s.TrainSpec, environment: Environment)
     )
 
 
-THREE: tuple[s.CamName, ...] = ("grad-cam", "grad-cam++", "score-cam")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What a picture shows: how maps become radii."""
-
-    cam: s.CamSpec
-    mask: s.MaskSpec
-    low: float
-    high: float
-
-
-def _drawn(spec: s.TrainSpec) -> Drawn:
-    """Return the run's own maps and radii at its end, or PART++'s."""
-    if isinstance(spec.method, s.Part):
-        low, high = spec.method.final_radii()
-        return Drawn(spec.method.cam, spec.method.mask, float(low), float(high))
-    epsilon = float(spec.evaluation.epsilon)
-    return Drawn(s.CamSpec(members=THREE), s.CentredSigmoidMask(), epsilon * 7 / 8, epsilon)
-
-
 def _picture(
-    spec: Spec, split: Split, subject: Subject, environment: Environment, drawn: Drawn
+    spec: s.TrainSpec | s.VisualiseSpec, split: Split, subject: Subject, environment: Environment
 ) -> Iterator[Event]:
     """Draw the first test images of as many classes as there is room for."""
     yield Progress(phase="draw", done=0, total=1, unit="image", detail=FIGURE)
     wanted = spec.images if isinstance(spec, s.VisualiseSpec) else FIGURE_IMAGES
-    chosen = _one_a_class(split.test, wanted)
-    x, y = to_unit(chosen.x).to(environment.device), chosen.y.to(environment.device)
-    model = subject.model
-    with evaluating(model), frozen(model):
-        readout = read(model, x, y)
-        each = Ensemble(tuple(build.cam(name, drawn.cam.scores) for name in THREE))
-        ensemble = build.ensemble(drawn.cam, 1.0, _learned(drawn.cam, subject.file))(readout)
-        mask = build.mask(drawn.mask, progress=1.0)(ensemble)
-        epsilon = pixel_budget(mask, epsilon_high=drawn.high, epsilon_low=drawn.low)
-        attack = InnerPgd(step_size=drawn.high / 4, num_steps=20)
-        x_adv = attack(model, x, y, epsilon, generator=generator(spec.seed, "figure"))
-        before, after = evaluation.predict(model, x), evaluation.predict(model, x_adv)
-    picture = figures.BudgetPicture(
-        x=x.cpu(),
-        maps=each.heatmaps(readout).cpu(),
-        ensemble=ensemble.cpu(),
-        mask=(mask if mask.ndim == 3 else mask.mean(dim=1)).cpu(),
-        epsilon=epsilon.mean(dim=1, keepdim=True).cpu(),
-        x_adv=x_adv.cpu(),
-        truth=[split.classes[i] for i in y.tolist()],
-        predicted=[split.classes[i] for i in before.tolist()],
-        predicted_adv=[split.classes[i] for i in after.tolist()],
-        radii=(drawn.low, drawn.high),
-        caption=f"{spec.data.dataset}, {spec.model.name}, {spec.preset or spec.kind}; PGD-20 inside"
-        f" the pixels' radii, seed {spec.seed}; M = {drawn.cam.combine} of"
-        f" {', '.join(drawn.cam.members)}; mask {drawn.mask.kind}",
+    chosen = split.test.take(one_a_class(split.test.y, wanted))
+    figure = _figure(spec, subject)
+    painter = Painter(
+        subject.model,
+        split.classes,
+        generator(spec.seed, "figure"),
+        None if figure.budget is None else _learned(figure.budget.cam, subject.file),
     )
-    saved = checkpoint.write_file(environment.work / FIGURE, figures.draw(picture))
+    preset = f", {spec.preset}" if spec.preset else ""
+    drawn = painter.picture(
+        figure,
+        to_unit(chosen.x).to(environment.device),
+        chosen.y.to(environment.device),
+        setting=f"{spec.data.dataset}, {spec.model.name}{preset}, seed {spec.seed}",
+    )
+    saved = checkpoint.write_file(environment.work / FIGURE, figures.draw(drawn))
     yield ArtifactSaved(
         file=FIGURE,
         name=FIGURE,
@@ -421,6 +385,17 @@ def _picture(
     )
 
 
+def _figure(spec: s.TrainSpec | s.VisualiseSpec, subject: Subject) -> FigureSpec:
+    """Return what is drawn, with the Score-CAM scores that the weights' run had moved to."""
+    figure = figure_of(spec)
+    if subject.weights == "uploaded":
+        return figure
+    scores = checkpoint.load(subject.file)[1].get("scores")
+    if scores is None:
+        return figure
+    return with_scores(figure, s.CamSpec.model_validate({"scores": scores}).scores)
+
+
 def _learned(cam: s.CamSpec, file: Path) -> Combiner | None:
     """Return what the ensemble of a checkpoint learned, if both are of the same form."""
     combiner = build.combiner(cam)
@@ -429,16 +404,6 @@ def _learned(cam: s.CamSpec, file: Path) -> Combiner | None:
         return None
     combiner.load_state_dict(state)
     return combiner
-
-
-def _one_a_class(images: Images, count: int) -> Images:
-    """Return ``count`` images going round the classes, the lowest ids first."""
-    turn = torch.zeros(len(images), dtype=torch.long)
-    for label in set(images.y.tolist()):
-        members = (images.y == label).nonzero()[:, 0]
-        turn[members] = torch.arange(len(members))
-    order = torch.argsort(turn * 10_000 + images.y, stable=True)
-    return images.take(order[:count])
 
 
 def facts(
@@ -493,7 +458,8 @@ def summary(
     return {
         "clean_accuracy": accuracy["clean"],
         "pgd20_robust_accuracy": accuracy.get("pgd-20"),
-        "worst_case_robust_accuracy": found.worst_case.accuracy,
+        # Over no attack the worst case is clean accuracy, which is never called robust.
+        "worst_case_robust_accuracy": found.worst_case.accuracy if found.counted else None,
         "verdict": found.audit.verdict,
         "weights": found.weights,
         "averaged": found.averaged,

@@ -1,7 +1,8 @@
-"""The picture of a PART++ step: image, maps, mask, radii, perturbation, adversarial image."""
+"""The picture of a method at work: a column for each panel, a row for each image."""
 
 import io
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,49 +15,33 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from domain.pictures import Heading, Panel, Shows
+
 mpl.rcParams["font.family"] = "DejaVu Sans"
 INK, FAINT, RIGHT, WRONG = "#1b1f24", "#6b7280", "#15803d", "#b91c1c"
-COLUMNS = (
-    ("image", "x"),
-    ("Grad-CAM", "Eq. 4"),
-    ("Grad-CAM++", "Eq. 5"),
-    ("Score-CAM", "softmax scores"),
-    ("ensemble M", "Eq. 9"),
-    ("mask S", "Eq. 7"),
-    ("radius ε$_w$", "Eq. 8"),
-    ("perturbation", "δ"),
-    ("adversarial", "x + δ"),
-)
-STEPS = (
-    (1, 3, "class activation maps of the true label"),
-    (4, 6, "from ensemble to budget"),
-    (7, 8, "the attack inside that budget"),
-)
-CELL, LEFT, GAP, TOP, BOTTOM = 1.3, 0.75, 0.09, 0.92, 0.72
+CELL, LEFT, GAP, TOP, BOTTOM = 1.3, 0.75, 0.09, 0.92, 0.62
 """Inches: a cell's side, the margin of row names, and what separates and surrounds the cells."""
+LINE, LETTER = 0.13, 0.06
+"""Inches of the caption: a line's height, a letter's mean width."""
 
 
 @dataclass(frozen=True)
-class BudgetPicture:
+class Picture:
     """What one row for each image is drawn from; all on the CPU."""
 
+    panels: Sequence[Panel]
+    headings: Sequence[Heading]
     x: Tensor
     """(N, C, H, W), in [0, 1]."""
-    maps: Tensor
-    """(3, N, H, W): Grad-CAM, Grad-CAM++, Score-CAM, in [0, 1]."""
-    ensemble: Tensor
-    """(N, H, W)."""
-    mask: Tensor
-    """S, (N, H, W)."""
-    epsilon: Tensor
-    """(N, 1, H, W), in [0, 1]."""
+    values: Sequence[Tensor]
+    """What each panel between the image and the perturbation shows, (N, H, W), in [0, 1]."""
     x_adv: Tensor
     """(N, C, H, W)."""
     truth: Sequence[str]
     predicted: Sequence[str]
     predicted_adv: Sequence[str]
     radii: tuple[float, float]
-    """epsilon_low, epsilon_high, in [0, 1]."""
+    """The lowest and the highest radius there may be, in [0, 1]."""
     caption: str
 
 
@@ -64,8 +49,6 @@ class BudgetPicture:
 class Scale:
     """How a column's values become colours; the columns that share one share its bar."""
 
-    first: int
-    last: int
     colours: str
     low: float
     high: float
@@ -82,11 +65,12 @@ class Scale:
         )
 
 
-def draw(picture: BudgetPicture) -> bytes:
+def draw(picture: Picture) -> bytes:
     """Return the figure as PNG bytes, one row for each image."""
-    rows, columns = len(picture.x), len(COLUMNS)
+    rows, columns = len(picture.x), len(picture.panels)
     width = LEFT + columns * (CELL + GAP)
-    height = TOP + rows * (CELL + 3 * GAP) + BOTTOM
+    lines = textwrap.wrap(picture.caption, int((width - LEFT) / LETTER))
+    height = TOP + rows * (CELL + 3 * GAP) + BOTTOM + LINE * len(lines)
     figure = Figure(figsize=(width, height), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
 
@@ -100,49 +84,53 @@ def draw(picture: BudgetPicture) -> bytes:
     cells = [[place(row, column) for column in range(columns)] for row in range(rows)]
     for row in range(rows):
         _draw_row(cells[row], picture, row, scales)
-    for scale in scales:
-        bar = place(rows + 0.03, scale.first + 0.06, scale.last - scale.first + 0.88, 0.07)
+    for scale in dict.fromkeys(scales.values()):
+        at = [column for column, own in scales.items() if own == scale]
+        bar = place(rows + 0.03, at[0] + 0.06, at[-1] - at[0] + 0.88, 0.07)
         _colour_bar(bar, scale)
-    for axes, (title, note) in zip(cells[0], COLUMNS, strict=True):
-        _write(axes, (0.5, 1.17), title, size=9.5, colour=INK)
-        _write(axes, (0.5, 1.05), note, size=7, colour=FAINT)
-    for first, last, name in STEPS:
-        _heading(cells[0][first], cells[0][last], name)
-    figure.text(LEFT / width, 0.09 / height, picture.caption, fontsize=7.5, color=FAINT)
+    for axes, panel in zip(cells[0], picture.panels, strict=True):
+        _write(axes, (0.5, 1.17), panel.title, size=9.5, colour=INK)
+        _write(axes, (0.5, 1.05), panel.note, size=7, colour=FAINT)
+    for heading in picture.headings:
+        _heading(cells[0][heading.first], cells[0][heading.last], heading.text)
+    figure.text(LEFT / width, 0.09 / height, "\n".join(lines), fontsize=7.5, color=FAINT)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _scales(picture: BudgetPicture) -> list[Scale]:
-    """Return the scales of maps, mask, radius and, on grey images, perturbation."""
+def _scales(picture: Picture) -> dict[int, Scale]:
+    """Return the scale of each column that has one; on colour images the perturbation has none."""
     low, high = (255 * radius for radius in picture.radii)
-    scales = [
-        Scale(1, 4, "magma", 0, 1, "normalised activation"),
-        Scale(5, 5, "cividis", 0, 1, "weight"),
-        Scale(6, 6, "viridis", low, high if high > low else low + 1, "grey levels"),
-    ]
-    if picture.x.shape[1] == 1:
-        scales.append(Scale(7, 7, "RdBu_r", -high, high, "grey levels"))
-    return scales
+    heat = Scale("magma", 0, 1, "normalised activation")
+    weight = Scale("cividis", 0, 1, "weight")
+    radius = Scale("viridis", low, high if high > low else low + 1, "grey levels")
+    signed = Scale("RdBu_r", -(high or 1), high or 1, "grey levels")
+    by_panel: Mapping[Shows, Scale] = {
+        **{"map": heat, "ensemble": heat, "mask": weight, "control": weight, "matched": weight},
+        "radius": radius,
+        **({"perturbation": signed} if picture.x.shape[1] == 1 else {}),
+    }
+    shown = ((column, panel.shows) for column, panel in enumerate(picture.panels))
+    return {column: by_panel[shows] for column, shows in shown if shows in by_panel}
 
 
-def _draw_row(axes: Sequence[Any], picture: BudgetPicture, row: int, scales: list[Scale]) -> None:
-    maps, mask, radius, *signed = scales
+def _draw_row(axes: Sequence[Any], picture: Picture, row: int, scales: Mapping[int, Scale]) -> None:
     delta = picture.x_adv[row] - picture.x[row]
     _photograph(axes[0], picture.x[row])
-    for column in range(3):
-        maps.paint(axes[1 + column], picture.maps[column, row])
-    maps.paint(axes[4], picture.ensemble[row])
-    mask.paint(axes[5], picture.mask[row])
-    radius.paint(axes[6], 255 * picture.epsilon[row, 0])
-    if signed:
-        signed[0].paint(axes[7], 255 * delta[0])
+    for column, values in enumerate(picture.values, start=1):
+        levels = 255 if picture.panels[column].shows == "radius" else 1
+        scales[column].paint(axes[column], levels * values[row])
+    *_, perturbation, adversarial = axes
+    if (signed := scales.get(len(axes) - 2)) is not None:
+        signed.paint(perturbation, 255 * delta[0])
     else:
-        _photograph(axes[7], 0.5 + delta / (2 * max(picture.radii)))
+        radius = max(picture.radii)
+        _photograph(perturbation, 0.5 + delta / (2 * radius or 1))
         if row == len(picture.x) - 1:
-            _write(axes[7], (0.5, -0.12), f"grey ± {255 * max(picture.radii):.3g} levels", 6.5)
-    _photograph(axes[8], picture.x_adv[row])
+            shown = f"grey is 0, full is {255 * radius:.3g} levels"
+            _write(perturbation, (0.5, -0.12), shown, 6.5)
+    _photograph(adversarial, picture.x_adv[row])
     for cell in axes:
         cell.set_xticks([])
         cell.set_yticks([])
@@ -150,7 +138,7 @@ def _draw_row(axes: Sequence[Any], picture: BudgetPicture, row: int, scales: lis
             spine.set_visible(False)
     axes[0].set_ylabel(picture.truth[row], fontsize=9.5, color=INK, labelpad=7)
     _verdict(axes[0], picture.predicted[row], picture.truth[row])
-    _verdict(axes[8], picture.predicted_adv[row], picture.truth[row])
+    _verdict(adversarial, picture.predicted_adv[row], picture.truth[row])
 
 
 def _photograph(axes: Any, x: Tensor) -> None:  # noqa: ANN401 - matplotlib

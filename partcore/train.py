@@ -17,6 +17,7 @@ from typing import TextIO
 
 from domain.errors import ExperimentError, SpecInvalid
 from domain.events import CheckpointSaved, Evaluated, Event, Finished, Log, Progress
+from domain.percent import percent
 from domain.presets import expand
 from domain.results import Evaluation
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
@@ -69,13 +70,16 @@ class Printer:
 
 def table(found: Evaluation) -> str:
     """Return accuracies with their intervals, and the verdict."""
-    lines = [f"{'attack':12s}{'accuracy':>10s}{'95 % interval':>20s}{'n':>8s}"]
-    for result in (*found.results, found.worst_case):
-        low, high = 100 * result.interval.low, 100 * result.interval.high
-        interval = f"{low:.2f} to {high:.2f}"
-        lines.append(
-            f"{result.label:12s}{100 * result.accuracy:>9.2f}%{interval:>20s}{result.n:>8d}"
-        )
+    width = max(12, *(len(result.label) + 2 for result in found.rows))
+    heads = f"{'accuracy':>12s}{'95 % interval':>20s}{'n':>8s}  threat"
+    lines = [f"{'attack':{width}s}{heads}"]
+    for result in found.rows:
+        interval = f"{percent(result.interval.low, 2)} to {percent(result.interval.high, 2)}"
+        accuracy = f"{'≤ ' if result.is_bound else ''}{percent(result.accuracy, 2)} %"
+        figures = f"{accuracy:>12s}{interval:>20s}{result.n:>8d}  {result.threat or 'none'}"
+        lines.append(f"{result.label:{width}s}{figures}")
+    if any(result.is_bound for result in found.rows):
+        lines.append("≤: an upper bound of robust accuracy (cut short, or in a cascade)")
     failing = [check for check in found.audit.checks if check.outcome == "fails"]
     lines.append(f"verdict: {found.audit.verdict}")
     lines += [f"  {check.name}: {check.detail}. {check.advice}" for check in failing]

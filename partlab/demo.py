@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from domain.results import AttackResult, Evaluation
@@ -37,8 +37,7 @@ class Outcome:
         """Return the result under one attack, if it was run."""
         if self.evaluation is None:
             return None
-        every = (*self.evaluation.results, self.evaluation.worst_case)
-        return next((r for r in every if r.label == label), None)
+        return next((r for r in self.evaluation.rows if r.label == label), None)
 
     @property
     def worst_case(self) -> float:
@@ -78,7 +77,7 @@ def _clear(client: Client) -> None:
 
 def _evaluation(client: Client, run: Run) -> Evaluation | None:
     found = client.evaluations(run.id)
-    return found[-1].record if found else None
+    return found[0].record if found else None
 
 
 def table(out: Console, outcomes: Sequence[Outcome]) -> RenderableType:
@@ -89,7 +88,22 @@ def table(out: Console, outcomes: Sequence[Outcome]) -> RenderableType:
         style = tables.VERDICT_STYLE.get(verdict, "bold red")
         cells = [_two_lines(one.result(label)) for label in COLUMNS]
         made.add_row(one.run.title, *cells, Text(verdict, style=style), tables.took(one.run))
-    return made
+    return Group(made, Text(setting(outcomes), style="dim"))
+
+
+def setting(outcomes: Sequence[Outcome]) -> str:
+    """Say what all figures are of: images, threat model, intervals, and what ≤ means."""
+    evaluations = [one.evaluation for one in outcomes if one.evaluation is not None]
+    images = dict.fromkeys(f"{e.n} test images of {_dataset(e)}" for e in evaluations)
+    threats = dict.fromkeys(str(e.worst_case.threat) for e in evaluations)
+    parts = [*images, *threats, "95 % Wilson intervals"]
+    if any(result.is_bound for e in evaluations for result in e.rows):
+        parts.append("≤ an upper bound")
+    return "; ".join(parts)
+
+
+def _dataset(evaluation: Evaluation) -> str:
+    return evaluation.facts.dataset if evaluation.facts else DATASET
 
 
 def _two_lines(result: AttackResult | None) -> Text:
@@ -97,7 +111,7 @@ def _two_lines(result: AttackResult | None) -> Text:
     if result is None:
         return Text("-")
     interval = figures.interval(result.interval)
-    return Text.assemble(figures.percent(result.accuracy), "\n", (interval, "dim"))
+    return Text.assemble(figures.attacked(result), "\n", (interval, "dim"))
 
 
 def save(client: Client, outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
@@ -132,7 +146,7 @@ def markdown(outcomes: Sequence[Outcome]) -> str:
         n = str(one.evaluation.n) if one.evaluation else "-"
         verdict = one.evaluation.audit.verdict if one.evaluation else one.run.state.value
         lines.append(f"| {' | '.join((one.run.title, *cells, n, verdict))} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", f"{setting(outcomes)}."]) + "\n"
 
 
 def as_object(one: Outcome) -> Mapping[str, Any]:

@@ -3,22 +3,28 @@
 import math
 from datetime import datetime
 
+from domain import percent as shares
 from domain.results import AttackResult, Interval
 
 
 def percent(share: float) -> str:
-    """``0.8722`` is ``87.2 %``."""
-    return "n/a" if not math.isfinite(share) else f"{100 * share:.1f} %"
+    """``0.8722`` is ``87.2 %``; only 1 is 100 %."""
+    return f"{shares.percent(share)} %" if math.isfinite(share) else "n/a"
 
 
 def interval(bounds: Interval) -> str:
     """Return a confidence interval in percent."""
-    return f"{100 * bounds.low:.1f} - {100 * bounds.high:.1f} %"
+    return f"{shares.percent(bounds.low)} - {shares.percent(bounds.high)} %"
 
 
 def accuracy(result: AttackResult) -> str:
-    """Return an accuracy with its interval."""
-    return f"{percent(result.accuracy)} [{interval(result.interval)}]"
+    """Return an accuracy with its interval, marked where it is only a bound."""
+    return f"{attacked(result)} [{interval(result.interval)}]"
+
+
+def attacked(result: AttackResult) -> str:
+    """Return an accuracy; ``≤`` before what only bounds robust accuracy from above."""
+    return f"{'≤ ' if result.is_bound else ''}{percent(result.accuracy)}"
 
 
 def number(value: float) -> str:

@@ -1,7 +1,7 @@
 """What the lab knows, as tables."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from domain.certify import REPRODUCES, Certificate, Repeated
 from domain.compare import Comparison
 from domain.results import AttackResult, AuditCheck, AuditReport, Evaluation
 from domain.run_state import RunState
-from domain.units import format_radius
 from partlab import figures
 from partlab.answers import (
     Artifact,
@@ -46,9 +45,9 @@ STATE_STYLE: Mapping[RunState, str] = {
     RunState.FAILED: "bold red",
     RunState.CANCELLED: "magenta",
 }
-NARROW = 110
+NARROW = 128
 """Below so many columns the list of runs does without LEFT_OUT."""
-LEFT_OUT = frozenset({"data", "owner", "submitted"})
+LEFT_OUT = frozenset({"data", "judged", "owner", "submitted"})
 VERDICT_STYLE: Mapping[str, str] = {
     "sound": "bold green",
     "suspicious": "bold yellow",
@@ -121,6 +120,13 @@ def _share(summary: Mapping[str, Any] | None, key: str) -> str:
     return figures.percent(value) if isinstance(value, int | float) else ""
 
 
+def _judged(run: Run) -> str:
+    """Say how many images were judged, and at which radius the worst case holds."""
+    count = (run.summary or {}).get("n")
+    epsilon = run.spec.get("evaluation", {}).get("epsilon")
+    return f"{count} at {epsilon}" if count and epsilon else ""
+
+
 def _verdict(summary: Mapping[str, Any] | None) -> Text:
     verdict = str((summary or {}).get("verdict") or "")
     return Text(verdict, style=VERDICT_STYLE.get(verdict, ""))
@@ -136,6 +142,7 @@ def runs(out: Console, found: Sequence[Run]) -> RenderableType:
         "data": lambda run: Text(_data(run.spec)),
         "clean": lambda run: _share(run.summary, "clean_accuracy"),
         "worst case": lambda run: _share(run.summary, "worst_case_robust_accuracy"),
+        "judged": lambda run: Text(_judged(run)),
         "verdict": lambda run: _verdict(run.summary),
         "owner": lambda run: Text(run.owner),
         "submitted": lambda run: figures.age(run.submitted_at, now),
@@ -233,16 +240,18 @@ def run_outcome(run: Run) -> Text:
 
 def results(out: Console, evaluation: Evaluation) -> RenderableType:
     """Show accuracy under each attack with its interval, then the audit's verdict."""
-    made = table(
-        out, "attack", "accuracy", "95 % interval", "n", "radius", right=("accuracy", "n", "radius")
-    )
-    for result in evaluation.results:
-        made.add_row(*_result(result))
-    made.add_row(*_result(evaluation.worst_case), style="bold")
-    weights = f"{evaluation.weights} weights" + (", averaged" if evaluation.averaged else "")
-    title = Text(f"{weights}, sha256 {evaluation.model_sha256[:12]}", style="dim")
-    parts = [made, title, audit(evaluation.audit)]
+    made = table(out, "attack", "accuracy", "95 % interval", "n", "threat", right=("accuracy", "n"))
+    for result in evaluation.rows:
+        made.add_row(*_result(result), style="bold" if result.label == "worst-case" else "")
+    weights = f"{evaluation.described_weights} weights, sha256 {evaluation.model_sha256[:12]}"
+    parts = [made, *_bounds(evaluation.rows), Text(weights, style="dim"), audit(evaluation.audit)]
     return Group(*parts, *([corruptions(out, evaluation)] if evaluation.corruptions else []))
+
+
+def _bounds(shown: Iterable[AttackResult]) -> list[Text]:
+    if not any(result.is_bound for result in shown):
+        return []
+    return [Text("≤: an upper bound of robust accuracy (cut short, or in a cascade)", style="dim")]
 
 
 def corruptions(out: Console, evaluation: Evaluation) -> RenderableType:
@@ -259,10 +268,10 @@ def corruptions(out: Console, evaluation: Evaluation) -> RenderableType:
 def _result(result: AttackResult) -> tuple[str, ...]:
     return (
         result.label,
-        figures.percent(result.accuracy),
+        figures.attacked(result),
         figures.interval(result.interval),
         str(result.n),
-        "-" if result.threat is None else format_radius(result.threat.epsilon),
+        "-" if result.threat is None else str(result.threat),
     )
 
 
@@ -312,7 +321,18 @@ def comparison(out: Console, found: Comparison) -> RenderableType:
             f"{low:+.1f} to {high:+.1f}",
             *(str(d.only_here), str(d.only_there), f"{d.p_value:.2g}"),
         )
-    return made
+    return Group(made, *_paired(found))
+
+
+def _paired(found: Comparison) -> Iterator[Text]:
+    """Say on how many images, and against whom."""
+    if not found.differences:
+        yield Text("no attack is in both", style="dim")
+        return
+    threats = dict.fromkeys(str(d.threat) for d in found.differences if d.threat is not None)
+    against = f"; {', '.join(threats)}" if threats else ""
+    told = f"{found.differences[0].n} images{against}; differences in points, paired bootstrap"
+    yield Text(told, style="dim")
 
 
 def certificate(out: Console, found: Certificate) -> RenderableType:

@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from domain import report
+from domain.errors import Incomparable
 from partlab import tables
 from partlab.client import Client
 from partlab.commands import Json, RunName, lab
@@ -74,11 +75,21 @@ def table(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, a row each.")],
     *,
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.markdown,
+    force: Annotated[
+        bool,
+        typer.Option(
+            help="Take rows of other n, radii, images or attacks, in columns that say so."
+        ),
+    ] = False,
 ) -> None:
     """Write runs' results as Markdown, CSV, LaTeX or JSON, with intervals and provenance."""
     with lab() as client:
         rows = [_row(client, client.resolve(name)) for name in runs]
-    sys.stdout.write(report.FORMATS[form.value](rows))
+    try:
+        text = report.table(rows, form.value, force=force)
+    except Incomparable as error:
+        raise UsageError(f"{error} That is --force.") from error
+    sys.stdout.write(text)
 
 
 def _row(client: Client, run_id: str) -> report.Row:

@@ -51,7 +51,8 @@ def reproduce(
     with _some_lab(own, out) as (client, look):
         found = reproduction.reproduce(client, table.value, settings or [], out, look)
     if found.rows:
-        sys.stdout.write(report.FORMATS[form.value](found.rows))
+        # Forced: hours of training are not lost for a row that differs, which then has a column.
+        sys.stdout.write(report.table(found.rows, form.value, force=True))
     if missed := found.shortcomings:
         raise reproduction.Untrustworthy("; ".join(missed))
 

@@ -1,10 +1,12 @@
 import math
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from api import presentation
+from domain.presets import expand
 from tests.api.lab import LiveLab
 
 
@@ -14,6 +16,22 @@ from tests.api.lab import LiveLab
 )
 def test_shares_are_written_as_percent(value, written):
     assert presentation.percent(value) == written
+
+
+@pytest.mark.parametrize(("preset", "has_maps"), [("part++", True), ("mart", False)])
+def test_a_picture_in_words_names_its_own_columns(preset, has_maps):
+    spec = expand({"preset": preset, "data": {"dataset": "digits"}}).model_dump(mode="json")
+    words = presentation.picture_in_words(a_run(spec))
+    assert ("Grad-CAM++ (Eq. 5)" in words, "mask S" in words) == (has_maps, has_maps)
+    assert "x + δ" in words
+
+
+def test_a_picture_of_an_earlier_contract_has_words_too():
+    assert presentation.picture_in_words(a_run({"kind": "dream"})) == "Picture of mine"
+
+
+def a_run(spec):
+    return SimpleNamespace(spec=spec, name="mine")
 
 
 @pytest.mark.parametrize(

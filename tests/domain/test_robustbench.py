@@ -105,6 +105,14 @@ def test_a_folder_is_named_and_a_limited_one_is_no_whole_test_set():
     assert "of a test set of unknown size" in made.footnote
 
 
+def test_clean_accuracy_is_never_reported_as_robust():
+    found = judged()
+    clean = tuple(result for result in found.results if result.kind == "clean")
+    made = entry(described(), found.model_copy(update={"results": clean}), Credits())
+    assert (made.clean_acc, made.reported) == ("96.39", None)
+    assert "no attack of the threat model was run" in made.footnote
+
+
 def test_an_upper_bound_is_not_reported():
     found = judged()
     half = found.worst_case.model_copy(update={"complete": False})

@@ -9,21 +9,34 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from partcore.figures import RIGHT, WRONG, BudgetPicture, draw
+from domain.pictures import FigureSpec, figure_of, headings, panels
+from domain.presets import expand
+from domain.recipes import PRESETS
+from partcore import methods
+from partcore.cams import read
+from partcore.figures import RIGHT, WRONG, Picture, draw
+from partcore.models import builder
+from partcore.pictures import Painter
+from partcore.randomness import generator
 
 LOW, HIGH = 44 / 255, 51 / 255
 
 
-def picture(channels: int = 1, images: int = 2, **over) -> BudgetPicture:
-    """Everything in the middle of its range, but the radius, which is the high one."""
+def figure(preset: str = "part++", dataset: str = "digits", **method) -> FigureSpec:
+    body = {"preset": preset, "data": {"dataset": dataset}, "method": method}
+    return figure_of(expand(body))
+
+
+def picture(channels: int = 1, images: int = 2, radius: float = HIGH, **over) -> Picture:
+    """PART++: everything in the middle of its range, but the radius, which is the high one."""
     shape = (images, 8, 8)
     x = torch.full((images, channels, 8, 8), 0.5)
+    levels = (0.25, 0.25, 0.25, 0.5, 1.0, radius)
     values = {
+        "panels": panels(figure()),
+        "headings": headings(figure()),
         "x": x,
-        "maps": torch.full((3, *shape), 0.25),
-        "ensemble": torch.full(shape, 0.5),
-        "mask": torch.full(shape, 1.0),
-        "epsilon": torch.full((images, 1, 8, 8), HIGH),
+        "values": [torch.full(shape, level) for level in levels],
         "x_adv": x + HIGH,
         "truth": ["seven"] * images,
         "predicted": ["seven"] * images,
@@ -31,7 +44,7 @@ def picture(channels: int = 1, images: int = 2, **over) -> BudgetPicture:
         "radii": (LOW, HIGH),
         "caption": "digits",
     }
-    return BudgetPicture(**{**values, **over})
+    return Picture(**{**values, **over})
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -61,8 +74,7 @@ def test_a_value_is_painted_in_its_scales_colour():
 
 
 def test_the_low_radius_has_the_other_end_of_the_scale():
-    low = picture(epsilon=torch.full((2, 1, 8, 8), LOW))
-    assert share(pixels(draw(low)), scale("viridis", 0.0)) > 0.02
+    assert share(pixels(draw(picture(radius=LOW))), scale("viridis", 0.0)) > 0.02
 
 
 def test_a_fooled_network_is_told_in_red():
@@ -78,3 +90,67 @@ def test_every_image_has_a_row_and_equal_radii_are_no_trouble(channels):
     three = pixels(draw(picture(channels, images=3, radii=(HIGH, HIGH)))).shape
     assert one[1] == three[1]
     assert three[0] > 1.8 * one[0]
+
+
+def painted(figure: FigureSpec, channels: int = 1) -> tuple[Picture, torch.Tensor]:
+    """A picture of three images by an untrained network, and the pixel radii of training."""
+    model = builder("small-cnn")(
+        channels=channels,
+        classes=10,
+        mean=torch.full((channels,), 0.5),
+        std=torch.full((channels,), 0.25),
+        generator=generator(0, "init"),
+    )
+    x, y = (
+        torch.rand(3, channels, 8, 8, generator=torch.Generator().manual_seed(0)),
+        torch.arange(3),
+    )
+    names = [str(i) for i in range(10)]
+    drawn = Painter(model, names, generator(1, "figure")).picture(figure, x, y, setting="here")
+    if figure.budget is None:
+        return drawn, torch.full((3, 8, 8), float(figure.epsilon))
+    model.eval()
+    radii, _ = methods.budget(figure.training, 1.0)(
+        read(model, x, y), generator=generator(1, "figure")
+    )
+    return drawn, radii.detach().mean(dim=1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_drawn_is_what_training_did(preset):
+    """The last panel before the attack holds the very radii of the method, and x_adv keeps them."""
+    grey = preset != "reproduce-official"
+    drawn, radii = painted(
+        figure(preset, "digits" if grey else "cifar10"), channels=1 if grey else 3
+    )
+    assert len(drawn.values) == len(drawn.panels) - 3
+    if drawn.values:
+        torch.testing.assert_close(drawn.values[-1], radii)
+    delta = (drawn.x_adv - drawn.x).abs()
+    assert delta.max() > 0
+    if grey:
+        assert (delta[:, 0] <= radii + 1e-6).all()
+    assert all(0 <= value.min() <= value.max() <= 1 for value in drawn.values)
+
+
+@pytest.mark.parametrize("control", ["random", "inverted", "blurred", "uniform"])
+def test_a_controls_radii_are_drawn_and_not_the_masks(control):
+    drawn, radii = painted(figure("part", control=control))
+    _, mask, replaced, epsilon = drawn.values
+    torch.testing.assert_close(epsilon, radii)
+    assert not torch.allclose(mask, replaced)
+
+
+def test_a_picture_without_maps_has_three_columns_and_a_short_one_is_narrow():
+    three, all_of_them = (pixels(draw(painted(figure(p))[0])) for p in ("mart", "part++"))
+    assert three.shape[1] < all_of_them.shape[1] / 2
+    for colours in ("magma", "cividis", "viridis"):
+        assert share(three, scale(colours, 0.0)) == 0, colours
+        assert share(all_of_them, scale(colours, 0.0)) > 0, f"the bar at least has {colours}"
+
+
+def test_no_radius_at_all_is_drawn_too():
+    for channels in (1, 3):
+        x = torch.full((1, channels, 8, 8), 0.5)
+        nothing = picture(channels, images=1, radii=(0, 0), x_adv=x)
+        assert draw(nothing).startswith(b"\x89PNG")

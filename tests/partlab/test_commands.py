@@ -321,7 +321,11 @@ def test_evaluations_are_audited_compared_and_put_into_tables(ada, part):
     assert "+8.1" in said.out
     forced = json.loads(part("compare", here.id, there.id, "--force", "--json").out)
     assert forced["differences"][-1]["only_here"] == 29
-    assert "| 60.83 [" in part("table", here.id, there.id).out
+    unlike = part("table", here.id, there.id)
+    assert unlike.status == 2
+    assert here.id in unlike.err
+    assert "--force" in unlike.err
+    assert "| 60.83 [" in part("table", here.id, there.id, "--force").out
     assert part("table", here.id, "--format", "csv").out.count("\n") == 5
     assert r"\begin{tabular}" in part("table", here.id, "--format", "latex").out
     assert json.loads(part("table", here.id, "--format", "json").out)[0]["run"] == here.id
