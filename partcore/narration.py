@@ -192,9 +192,10 @@ def saved(file: ArtifactSaved) -> Log:
 
 def attacked(result: AttackResult) -> Log:
     """Say what one attack left standing."""
+    bound = "" if result.complete else "≤ "
     line = (
-        f"{result.label}: {'' if result.complete else '≤ '}{percent(result.accuracy)} {interval(result.interval)} "
-        f"of {result.n} images, {span(result.seconds)}"
+        f"{result.label}: {bound}{percent(result.accuracy)} {interval(result.interval)} of "
+        f"{result.n} images, {span(result.seconds)}"
     )
     if not result.complete:
         return Log(level="warning", message=f"{line}; stopped by the evaluation's budget")
