@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from api.models import Run, WaitAnswer
-from store import durations, runs, waits
+from store import running_time, runs, waits
 from store.engine import database_now
 from store.rows import RunRow
 
@@ -14,7 +14,7 @@ def shown(connection: Connection, rows: Sequence[RunRow]) -> tuple[Run, ...]:
     """Return the answers for stored runs."""
     now = database_now(connection)
     held = waits.waits(connection, rows, now)
-    took = durations.took(connection, [row.id for row in rows if row.started_at], now)
+    took = running_time.took(connection, [row.id for row in rows if row.started_at], now)
     return tuple(
         Run.model_validate(row).model_copy(
             update={

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from domain import spec as s
 from domain.events import ArtifactSaved, Log
+from domain.percent import percent as written
 from domain.results import AttackResult, AuditReport, CorruptionResult, Interval
 from domain.spans import span
 from domain.units import format_radius
@@ -23,12 +24,12 @@ MANY_CONSTANT = 0.5
 
 def percent(share: float) -> str:
     """``0.431`` is ``43.1 %``."""
-    return f"{100 * share:.1f} %"
+    return f"{written(share)} %"
 
 
 def interval(bounds: Interval) -> str:
     """Return a 95 % interval in percent."""
-    return f"[{100 * bounds.low:.1f}, {100 * bounds.high:.1f}]"
+    return f"[{written(bounds.low)}, {written(bounds.high)}]"
 
 
 # -- what begins --------------------------------------------------------------------------------
@@ -191,9 +192,10 @@ def saved(file: ArtifactSaved) -> Log:
 
 def attacked(result: AttackResult) -> Log:
     """Say what one attack left standing."""
+    bound = "" if result.complete else "≤ "
     line = (
-        f"{result.label}: {percent(result.accuracy)} {interval(result.interval)} "
-        f"of {result.n} images, {span(result.seconds)}"
+        f"{result.label}: {bound}{percent(result.accuracy)} {interval(result.interval)} of "
+        f"{result.n} images, {span(result.seconds)}"
     )
     if not result.complete:
         return Log(level="warning", message=f"{line}; stopped by the evaluation's budget")

@@ -273,7 +273,8 @@ class Trainer:
             if self.step % METRICS_EVERY == 0 or (self.step + 1) % self.steps_per_epoch == 0:
                 self.metrics.add(self.step, record)
             self.step += 1
-            yield self._progress(epoch, len(index))
+            rate = self.throughput.count(len(index))
+            yield self._progress(epoch).model_copy(update={"images_per_second": rate})
             ended = self.step % self.steps_per_epoch == 0
             asked = self.environment.checkpoint_requested()
             if not ended and (asked or self._is_overdue()):
@@ -350,7 +351,7 @@ class Trainer:
                 f"{floor}: scores move from {_named(method.cam.scores)} to {_named(next_best)}",
             )
 
-    def _progress(self, epoch: int, images: int) -> Progress:
+    def _progress(self, epoch: int) -> Progress:
         return Progress(
             phase="train",
             done=self.step,
@@ -358,7 +359,6 @@ class Trainer:
             unit="step",
             epoch=epoch + 1,
             epochs=self.spec.training.epochs,
-            images_per_second=self.throughput.count(images),
             loss=self.diary.loss,
             accuracy=self.validated.clean if self.validated else None,
             robust_accuracy=self.validated.pgd if self.validated else None,
@@ -383,15 +383,8 @@ class Trainer:
         return Best(int(epoch), bool(averaged), accuracy, robust)
 
     def _validate(self, epoch: int) -> Iterator[Event]:
-        done = Progress(
-            phase="validate",
-            done=epoch + 1,
-            total=self.spec.training.epochs,
-            unit="pass",
-            epoch=epoch + 1,
-            epochs=self.spec.training.epochs,
-        )
         clean_only, best_now = isinstance(self.method, s.Standard), None
+        epochs = self.spec.training.epochs
         for averaged, network in self._networks():
             told = robustness(network, self.validation, epsilon=self._radius(), seed=self.spec.seed)
             prefix = "val/ema/" if averaged else "val/"
@@ -406,7 +399,9 @@ class Trainer:
             if found.beats(self.best, clean_only=clean_only):
                 self.best = found
                 yield from self.save_best(network)
-        yield done
+        yield self._progress(epoch).model_copy(
+            update={"phase": "validate", "done": epoch + 1, "total": epochs, "unit": "pass"}
+        )
         self.throughput = Throughput(self.environment.clock)
 
     def _networks(self) -> list[tuple[bool, CamClassifier]]:

@@ -7,6 +7,8 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from domain.percent import percent
+
 LEAST_NAME = 16
 """Columns that a longer name keeps however narrow the window is; everything else goes first."""
 TWO_LINES = 66
@@ -60,7 +62,7 @@ def parts(progress: Mapping[str, Any], left: float | None) -> list[Part]:
         Part(1, f"{100 * share:3.0f} %"),
         Part(7, bar(share), "green"),
         Part(3, figure("loss", progress.get("loss"), "{:.4g}"), "bold"),
-        Part(2, figure("robust", progress.get("robust_accuracy"), "{:.1%}"), "bold"),
+        Part(2, robust(progress), "bold"),
         Part(4, str(progress.get("detail") or ""), "dim"),
         Part(6, epoch(progress), "dim"),
         Part(5, "" if left is None or share >= 1 else eta(left)),
@@ -82,11 +84,17 @@ def epoch(progress: Mapping[str, Any]) -> str:
     return f"epoch {progress['epoch']}/{progress['epochs']}"
 
 
+def robust(progress: Mapping[str, Any]) -> str:
+    """Return the robust accuracy of the last validation, if there was one."""
+    share = progress.get("robust_accuracy")
+    return f"robust {percent(share)} %" if isinstance(share, int | float) else ""
+
+
 def figure(label: str, value: object, form: str) -> str:
     """Write a number with what it is; nothing for none."""
     if not isinstance(value, int | float):
         return ""
-    return f"{label} {form.format(value)}".strip().replace("%", " %")
+    return f"{label} {form.format(value)}".strip()
 
 
 def fitting(found: Sequence[Part], room: int) -> list[Part]:

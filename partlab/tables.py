@@ -137,7 +137,7 @@ def runs(out: Console, found: Sequence[Run]) -> RenderableType:
     now = datetime.now(UTC)
     columns: dict[str, Callable[[Run], RenderableType]] = {
         "run": lambda run: run.id,
-        "state": run_state,
+        "state": lambda run: _folded(run_state(run), out),
         "what": _title,
         "data": lambda run: Text(_data(run.spec)),
         "clean": lambda run: _share(run.summary, "clean_accuracy"),
@@ -150,11 +150,17 @@ def runs(out: Console, found: Sequence[Run]) -> RenderableType:
     if out.width < NARROW:
         columns = {name: columns[name] for name in columns if name not in LEFT_OUT}
     made = table(out, *columns)
-    for name in ("state", "what"):
-        made.columns[list(columns).index(name)].no_wrap = False
+    made.columns[list(columns).index("what")].no_wrap = False
     for run in found:
         made.add_row(*(cell(run) for cell in columns.values()))
     return made
+
+
+def _folded(state: Text, out: Console) -> Text:
+    """Put the id that a run waits for on a line of its own in a narrow window."""
+    if out.width >= NARROW:
+        return state
+    return Text(state.plain.replace("waits for ", "waits for\n"), style=state.style)
 
 
 def _title(run: Run) -> Text:

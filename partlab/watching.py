@@ -25,6 +25,7 @@ from partlab.run_lines import (
     name_width,
     parts,
     plain_ascii,
+    robust,
     run_lines,
 )
 from partlab.terminal import can_draw, print_json
@@ -55,7 +56,7 @@ def note(progress: Mapping[str, Any], left: float | None) -> str:
         epoch(progress),
         str(progress.get("detail") or ""),
         figure("loss", progress.get("loss"), "{:.4g}"),
-        figure("robust", progress.get("robust_accuracy"), "{:.1%}"),
+        robust(progress),
         figure("", progress.get("images_per_second"), "{:,.0f} images/s"),
         "" if left is None or progress["done"] >= progress["total"] else eta(left),
     ]
@@ -207,7 +208,8 @@ def _show(client: Client, run: Run, news: News, shown: Display) -> None:
             shown.advance(run, progress)
         case Logged(line):
             style = {"warning": "yellow", "error": "bold red"}.get(line.level, "dim")
-            shown.say(Text(line.message, style=style))
+            mark = "" if line.level == "info" else f"{line.level}: "
+            shown.say(Text(mark + line.message, style=style))
         case Ended(ended):
             shown.settle(run, tables.state_text(ended.state))
         case Measured():

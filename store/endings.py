@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from domain.run_state import RunState
 from domain.spans import span
-from store import durations
+from store import running_time
 from store.rows import RunRow
 from store.tables import log_lines, run_events
 
@@ -73,6 +73,6 @@ def _failure(run: RunRow, reason: str) -> str:
 def _after(connection: Connection, run: RunRow, now: datetime) -> str:
     if run.attempt == 0:
         return ""
-    seconds = durations.took(connection, [run.id], now).get(run.id, 0.0)
+    seconds = running_time.took(connection, [run.id], now).get(run.id, 0.0)
     many = f", in {run.attempt} attempts" if run.attempt > 1 else ""
     return f" after {span(seconds)}{many}"

@@ -28,7 +28,7 @@ from domain.run_state import RunState, may_move
 from domain.schedule import LEAST_CHARGE, Needs, decayed
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
 from domain.stored_data import stored_data
-from store import durations, endings
+from store import endings, running_time
 from store.rows import Page, RunRow, Submission
 from store.tables import (
     UtcDateTime,
@@ -529,7 +529,7 @@ def _remember_duration(connection: Connection, run: RunRow, seconds: float, now:
     """
     took = seconds
     if run.attempt > 1:  # almost no run has several, and a query costs every end
-        took = durations.took(connection, [run.id], now)[run.id]
+        took = running_time.took(connection, [run.id], now)[run.id]
     if connection.execute(_LEARN, {"family": run.family, "took": took}).rowcount == 0:
         with suppress(sa.exc.IntegrityError), connection.begin_nested():
             connection.execute(families.insert().values(name=run.family, seconds=took, runs=1))

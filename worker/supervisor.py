@@ -31,7 +31,7 @@ from domain.events import Failed, Finished, read_frames
 from domain.presets import RUN_SPEC
 from domain.run_state import RunState
 from domain.spec import RunSpec, Source, TrainSpec, surrogates
-from store import artifacts, checkpoints, durations, metrics, queue, runs
+from store import artifacts, checkpoints, metrics, queue, running_time, runs
 from store.blobs import BlobMissing, Blobs
 from store.engine import database_now, writing
 from store.rows import ArtifactRow, Claim
@@ -372,7 +372,7 @@ class Supervisor(threading.Thread):
                 self._give_back(connection, reason, lost=what is not None)
                 return
             if isinstance(self._recorder.outcome, Finished):
-                took = durations.took(connection, [self._id], now)[self._id]
+                took = running_time.took(connection, [self._id], now)[self._id]
                 summary = {**self._recorder.outcome.summary, "seconds": round(took, 1)}
                 runs.record_summary(connection, self._id, self._attempt, summary)
             runs.transition(

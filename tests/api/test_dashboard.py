@@ -156,7 +156,7 @@ def test_a_queued_run_says_what_it_waits_for(lab):
     assert "paused" in log_in(lab).get(f"/?q={run.id}").text
     assert f'hx-post="/runs/{run.id}/resume"' in log_in(lab).get(f"/runs/{run.id}").text
     follower = lab.submit(after=[run.id])
-    assert f"waits for run {run.id}" in log_in(lab).get(f"/?q={follower.id}").text
+    assert f"waits for {run.id}" in log_in(lab).get(f"/?q={follower.id}").text
 
 
 def test_a_failed_run_says_why(lab):

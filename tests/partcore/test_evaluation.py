@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from domain import spec as s
 from domain.bitmap import Bitmap
-from domain.events import Progress
+from domain.events import Log, Progress
 from partcore.data.images import Images, numbered
 from partcore.environment import Environment
 from partcore.evaluation import evaluate, pack, unpack, worst_case
@@ -67,7 +67,7 @@ def judged(
     told = evaluate(Threshold(), of or images(), spec, seed=3, environment=ENVIRONMENT)
     while True:
         try:
-            assert isinstance(next(told), Progress)
+            assert isinstance(next(told), Progress | Log)
         except StopIteration as end:
             return end.value
 

@@ -96,6 +96,9 @@ def test_progress_carries_what_a_follower_wants_to_see(whole):
     training = [e for e in whole if isinstance(e, Progress) and e.phase == "train"]
     assert training[0].robust_accuracy is None, "nothing was validated yet"
     assert all(e.loss is not None for e in training)
+    validated = [e for e in whole if isinstance(e, Progress) and e.phase == "validate"]
+    assert [e.done for e in validated] == [1, 2, 3]
+    assert all(e.robust_accuracy is not None and e.loss is not None for e in validated)
     recorded = [
         value
         for e in whole

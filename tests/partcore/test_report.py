@@ -198,7 +198,7 @@ def test_two_ranks_of_torchrun_train_and_one_speaks(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("verdict: ") == 1
-    assert done.stdout.count("wrote weights/final.safetensors") == 1
+    assert done.stdout.count("saved weights/final.safetensors") == 1
     assert json.loads((tmp_path / "summary.json").read_text())["epochs"] == 2
 
 

@@ -565,3 +565,29 @@ def test_administrators_share_the_lab_out(lab, part, monkeypatch):
     assert "runs again" in part("admin", "release", "host-a", "cpu:0").out
     assert "is no slot" in part("admin", "release", "host-a", "first").err
     assert part("admin", "release", "host-a", "gpu:9").status == 2
+
+
+def test_what_a_run_waits_for_is_told_wherever_it_is_shown(ada, part, monkeypatch):
+    before = ada.submit(name="baseline")
+    said = part("submit", *SPEC, "--set", "resources.gpus=1", "--set", "name=wide")
+    gpu = said.out.split()[1]
+    assert "no such device: waits for a worker with 1 gpu slot" in said.out
+    after = part("submit", *SPEC, "--set", f'after=["{before.id}"]').out
+    assert (
+        f"waits for {before.id}: waits for run {before.id} (baseline, queued) to succeed" in after
+    )
+    listed = part("ls").out
+    assert "no such device" in listed
+    assert f"waits for {before.id}" in listed
+    shown = part("show", gpu).out
+    assert "no such device" in shown
+    assert "waits for a worker with 1 gpu slot" in shown
+    assert "a worker with 1 gpu slot" in part("why", gpu).out
+    assert part("pause", gpu).out.split() == [gpu, "paused"]
+    assert f"part resume {gpu}" in part("why", gpu).out
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = part("ls").out
+    assert before.id in narrow.replace("\n", " ").split("waits for", 1)[1], "ids are never cut"
+    assert max(map(len, narrow.splitlines())) <= 80
+    for run_id in (gpu, after.split()[1], before.id):
+        part("cancel", run_id)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection
 
 from domain.run_state import RunState
-from store import durations, logs, queue, runs
+from store import logs, queue, running_time, runs
 from store.engine import reading, writing
 from store.tables import families
 from tests.store.databases import LEASE, NOW, after
@@ -103,14 +103,14 @@ def test_a_run_took_what_its_attempts_took(engine):
         run = running(connection).run
         waiting = queued(connection, now=after(1))
         queue.hand_back(connection, run.id, 1, now=after(20), reason="")
-        assert durations.took(connection, [run.id, waiting.id], after(500)) == {run.id: 20.0}
+        assert running_time.took(connection, [run.id, waiting.id], after(500)) == {run.id: 20.0}
         assert claimed(connection, now=after(1000)).run.id == run.id
-        assert durations.took(connection, [run.id], after(1005)) == {run.id: 25.0}
+        assert running_time.took(connection, [run.id], after(1005)) == {run.id: 25.0}
         end(connection, run.id, RunState.SUCCEEDED, 1010)
-        assert durations.took(connection, [run.id], after(9999)) == {run.id: 30.0}
+        assert running_time.took(connection, [run.id], after(9999)) == {run.id: 30.0}
         assert connection.scalars(
             families.select().with_only_columns(families.c.seconds)
         ).all() == [30.0]
         last = logs.tail(connection, run.id)[-1].message
-        assert durations.took(connection, [], NOW) == {}
+        assert running_time.took(connection, [], NOW) == {}
     assert last == "succeeded after 30.0 s, in 2 attempts"

@@ -17,7 +17,7 @@ from store.queue import claim
 from store.tables import UtcDateTime, users
 from store.users import create_user
 from tests.store.databases import LEASE, NOW, after, fresh_engine, fresh_url
-from tests.store.making import live_leases
+from tests.store.making import live_leases, queued
 
 
 def test_models_and_migrations_agree(database_url):
@@ -51,6 +51,22 @@ def test_the_shared_queue_keeps_what_was_there_before(database_url):
         runs.transition(connection, RUN, to=RunState.SUCCEEDED, now=after(60), reason="", attempt=1)
     engine.dispose()
     command.downgrade(configuration(database_url), "0002")
+
+
+def test_going_back_before_the_data_of_hosts_keeps_the_runs(engine):
+    """Needs that differed in their dataset alone are one again."""
+    url = engine.url.render_as_string(hide_password=False)
+    with writing(engine) as connection:
+        for dataset in ("digits", "svhn", "cifar10"):
+            queued(connection, data={"dataset": dataset})
+    engine.dispose()
+    command.downgrade(configuration(url), "0004")
+    with writing(engine) as connection:
+        asked = connection.scalars(sa.text("select distinct needs_id from runs")).all()
+        assert len(asked) == 1
+        assert connection.scalar(sa.text("select count(*) from run_events")) == 3
+    engine.dispose()
+    command.upgrade(configuration(url), "head")
 
 
 RUN = "01kb7qz3h4m8x2v9ap"

@@ -11,12 +11,12 @@ from domain.run_state import RunState
 from store import (
     artifacts,
     checkpoints,
-    durations,
     evaluations,
     fleet,
     history,
     logs,
     metrics,
+    running_time,
     runs,
     waits,
 )
@@ -95,7 +95,7 @@ def test_a_run_goes_the_whole_way(engine, state):
     assert any("audit: incomplete" in line for line in said)
     assert said[-1].startswith("succeeded after ")
     with reading(engine) as connection:
-        took = durations.took(connection, [run_id], row.finished_at)[run_id]
+        took = running_time.took(connection, [run_id], row.finished_at)[run_id]
     assert row.summary["seconds"] == round(took, 1), "one clock"
     assert states == ["queued", "running", "succeeded"]
     assert slot.run_id is None
