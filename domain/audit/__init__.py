@@ -4,11 +4,11 @@ Pure, and of what is stored alone: it runs after every evaluation and again when
 answers `holds`, `fails` or `does-not-apply`, never a guess.
 """
 
-from domain.audit.record import Record, missing_attacks, tolerance
+from domain.audit.record import REPRESENTATIVE, Record, missing_attacks, tolerance
 from domain.audit.rules import RULES, Rule
 from domain.results import AuditCheck, AuditReport, Evaluation, Severity, Verdict
 
-__all__ = ["RULES", "Record", "audit", "audit_again", "missing_attacks", "tolerance"]
+__all__ = ["REPRESENTATIVE", "RULES", "Record", "audit", "audit_again", "missing_attacks", "tolerance"]
 
 
 def audit(record: Record) -> AuditReport:
