@@ -8,7 +8,15 @@ from domain.audit.record import REPRESENTATIVE, Record, missing_attacks, toleran
 from domain.audit.rules import RULES, Rule
 from domain.results import AuditCheck, AuditReport, Evaluation, Severity, Verdict
 
-__all__ = ["REPRESENTATIVE", "RULES", "Record", "audit", "audit_again", "missing_attacks", "tolerance"]
+__all__ = [
+    "REPRESENTATIVE",
+    "RULES",
+    "Record",
+    "audit",
+    "audit_again",
+    "missing_attacks",
+    "tolerance",
+]
 
 
 def audit(record: Record) -> AuditReport:

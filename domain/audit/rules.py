@@ -369,8 +369,7 @@ def representative(record: Record) -> Answer:
     failures = []
     if n < REPRESENTATIVE:
         failures.append(
-            f"{n} judged images, under {REPRESENTATIVE}: an accuracy may be off by "
-            f"{_widest(n):.0%}"
+            f"{n} judged images, under {REPRESENTATIVE}: an accuracy may be off by {_widest(n):.0%}"
         )
     judged, classes = facts.classes_judged, facts.classes
     if judged is not None and classes is not None and judged < classes:

@@ -6,6 +6,7 @@ work: an image of a few bytes can ask for gigabytes or hours.
 
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,16 +94,18 @@ def decode(data: bytes, size: int) -> Decoded:
 
 @contextmanager
 def _as_undecodable() -> Iterator[None]:
-    """Turn whatever a decoder raises into Undecodable."""
+    """Turn whatever a decoder raises into Undecodable, and keep its mutterings off the terminal."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except Undecodable:
         raise
     except UnidentifiedImageError as error:
         raise Undecodable(f"is not a readable {READABLE} image") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Image.DecompressionBombError as error:
         raise Undecodable(f"has too many pixels; at most {MAX_PIXELS:,} are decoded") from error
-    except Exception as error:  # noqa: BLE001 - a stranger's bytes make decoders raise anything
+    except Exception as error:  # a stranger's bytes make decoders raise anything
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise Undecodable(f"cannot be decoded, it may be damaged: {reason}") from error
 
@@ -111,7 +114,7 @@ def _check_work(image: Image.Image, data: bytes) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise Undecodable(
-            f"has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded: make it smaller"
+            f"has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded: shrink it"
         )
     compressed = str(image.info.get("compression", ""))
     holds_jpeg = image.format in ("JPEG", "MPO") or "jpeg" in compressed
@@ -155,10 +158,7 @@ def _over_background(rgba: Image.Image, notes: set[Note]) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Scale grey pixels of more bits to 8, from the whole range of their type. Returns RGBA."""
     values = np.asarray(image)
-    if image.mode == "F":
-        grey = _from_unit(values)
-    else:
-        grey = _from_integers(values, _bits(image))
+    grey = _from_unit(values) if image.mode == "F" else _from_integers(values, _bits(image))
     if image.format == "TIFF" and _tag(image, PHOTOMETRIC_INTERPRETATION) == 0:  # white is 0
         grey = 255 - grey
     opaque = np.full_like(grey, 255)
@@ -174,7 +174,9 @@ def _bits(image: Image.Image) -> int:
         return 16
     bits = _tag(image, BITSPERSAMPLE)
     if image.mode == "I" or not isinstance(bits, int):
-        raise Undecodable("has signed or 32-bit pixels, whose range is anyone's guess: save 16 bits")
+        raise Undecodable(
+            "has signed or 32-bit pixels, whose range is anyone's guess: save 16 bits"
+        )
     return bits
 
 
@@ -185,7 +187,8 @@ def _tag(image: Image.Image, tag: int) -> object:
 
 def _from_integers(values: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:
     most = 2**bits - 1
-    return ((values.astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+    scaled: NDArray[np.uint32] = (values.astype(np.uint32) * 255 + most // 2) // most
+    return scaled.astype(np.uint8)
 
 
 def _from_unit(values: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -85,19 +85,19 @@ def locate(root: Path, name: str) -> Path:
 
 def unread(folder: Path) -> list[str]:
     """Return what lies beside train/ and test/, which nobody reads."""
-    names = os.listdir(folder) if os.access(folder, os.R_OK) else []
+    names = [path.name for path in folder.iterdir()] if os.access(folder, os.R_OK) else []
     return sorted(shown(name) for name in names if name not in PARTS and not is_ignored(name))
 
 
 def problems(listings: list[Listing]) -> Iterator[str]:
-    """Yield what is wrong with a folder as a whole, then with its entries, a sentence each."""
+    """Yield what is wrong with a folder's entries, then with its classes, a sentence each."""
+    for listing in listings:
+        yield from listing.problems
     train, test = (set(listing.classes) for listing in listings)
     for one, other, names in (("train", "test", train - test), ("test", "train", test - train)):
         if names:
             some = ", ".join(map(shown, sorted(names)[:5]))
             yield f"{one}/ has different classes from {other}/; only there: {some}"
-    for listing in listings:
-        yield from listing.problems
 
 
 def _classes(listings: list[Listing], spec: DataSpec) -> tuple[str, ...]:

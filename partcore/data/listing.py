@@ -21,7 +21,7 @@ KINDS = (
 
 
 def is_ignored(name: str) -> bool:
-    """Whether a name is hidden (``.DS_Store``, ``._1.png``, ``.ipynb_checkpoints``) or a system's."""
+    """Whether a name is hidden (``.DS_Store``, ``.ipynb_checkpoints``) or an operating system's."""
     return name.startswith(".") or name in SYSTEM_FILES
 
 
@@ -63,7 +63,9 @@ def list_part(root: Path, part: str) -> Listing:
         path = entry.path
         match _kind(listing, entry):
             case "folder" if not entry.name.isprintable():
-                listing.report(path, "is a class with unprintable characters in its name: rename it")
+                listing.report(
+                    path, "is a class with unprintable characters in its name: rename it"
+                )
             case "folder":
                 folders.append(path)
             case "file":
@@ -85,14 +87,14 @@ def _check_spelling(listing: Listing) -> None:
         other = spellings.setdefault(plain, name)
         if other != name:
             listing.problems.append(
-                f"{listing.part}/ has the classes {shown(other)!r} and {shown(name)!r}, which differ"
-                " in spelling only: rename or merge them"
+                f"{listing.part}/ has the classes {shown(other)!r} and {shown(name)!r}, which "
+                "differ in spelling only: rename or merge them"
             )
 
 
 def _list_class(listing: Listing, folder: str, label: int) -> None:
     files: list[str] = []
-    seen = {_identity(os.stat(folder))}
+    seen = {_identity(folder)}
     pending = [folder]
     while pending:
         current = pending.pop()
@@ -104,7 +106,7 @@ def _list_class(listing: Listing, folder: str, label: int) -> None:
                     listing.counts["nested"] += current != folder
                 case "folder":
                     # Once each: links may lead round in circles, or double the way at every level.
-                    identity = _identity(os.stat(path))
+                    identity = _identity(path)
                     if identity in seen:
                         listing.report(path, "leads to a folder that is read already: remove it")
                     else:
@@ -141,7 +143,7 @@ def _kind(listing: Listing, entry: os.DirEntry[str]) -> str | None:
             return "file"
         if entry.is_dir():
             return "folder"
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, until Python 3.13
         reason = getattr(error, "strerror", None) or "a loop of links"
         listing.report(path, f"cannot be read: {reason}")
@@ -151,5 +153,6 @@ def _kind(listing: Listing, entry: os.DirEntry[str]) -> str | None:
     return None
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def _identity(folder: str) -> tuple[int, int]:
+    status = Path(folder).stat()
     return status.st_dev, status.st_ino

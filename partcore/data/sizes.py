@@ -42,15 +42,15 @@ def _without_a_class(split: Split) -> Iterator[str]:
 
 def classes_in(images: Images) -> int:
     """Return how many classes some images are of."""
-    return len(images.y.unique())
+    return len(set(images.y.tolist()))
 
 
 def _few_held_out(split: Split, spec: DataSpec) -> Iterator[str]:
     held_out, fraction = len(split.validation), spec.validation_fraction
     if fraction and not held_out:
         yield (
-            f"data.validation_fraction {fraction:g} of {len(split.train)} training images holds out "
-            "none: the last weights will be `best`"
+            f"data.validation_fraction {fraction:g} of {len(split.train)} training images holds "
+            "out none: the last weights will be `best`"
         )
     elif 0 < held_out < REPRESENTATIVE:
         yield (
