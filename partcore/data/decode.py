@@ -23,8 +23,11 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 READABLE = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
 MAX_BYTES = 256 << 20
 MAX_PIXELS = 64 << 20
-MAX_SCANS = 200
-"""Passes over one progressive JPEG; a hostile one asks for a hundred thousand."""
+MAX_SCANS = 50
+"""Passes over one progressive JPEG (usually 10); a hostile one asks for a hundred thousand. With
+the limits here the slowest file measured takes some seconds."""
+MAX_SLOW_BYTES = 1 << 20
+"""Of what Pillow decodes in Python: 100 MiB of plain PPM took it more than six minutes."""
 BACKGROUND = (255, 255, 255)
 """What transparent pixels lie on."""
 ORIENTED = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
@@ -116,10 +119,21 @@ def _check_work(image: Image.Image, data: bytes) -> None:
         raise Undecodable(
             f"has {width:,} x {height:,} pixels; at most {MAX_PIXELS:,} are decoded: shrink it"
         )
+    if len(data) > MAX_SLOW_BYTES and _is_decoded_in_python(image, data):
+        raise Undecodable(
+            f"is a plain-text PPM or a compressed BMP of more than {MAX_SLOW_BYTES:,} bytes, which "
+            "takes minutes to decode: save it as PNG"
+        )
     compressed = str(image.info.get("compression", ""))
     holds_jpeg = image.format in ("JPEG", "MPO") or "jpeg" in compressed
     if holds_jpeg and data.count(START_OF_SCAN) > MAX_SCANS:
         raise Undecodable(f"is a JPEG of more than {MAX_SCANS} scans: save it again")
+
+
+def _is_decoded_in_python(image: Image.Image, data: bytes) -> bool:
+    is_plain = data[:2] in (b"P1", b"P2", b"P3")
+    is_run_length = image.format == "BMP" and image.info.get("compression") in (1, 2)
+    return is_plain or is_run_length
 
 
 def _notes_of_header(image: Image.Image) -> set[Note]:

@@ -32,7 +32,7 @@ def test_the_smallest_size_that_works_is_the_one_the_refusal_names(name):
 @pytest.mark.parametrize("preset", ["standard", "pgd-at", "part", "part-mask"])
 def test_inception_at_96_pixels_is_refused_for_every_method(preset):
     """Every run draws maps at its end, and is compared with one that trains by them."""
-    with pytest.raises(SpecInvalid, match="1x1 CAM grid of 96x96 images.*107 or more"):
+    with pytest.raises(SpecInvalid, match=r"1x1 CAM grid of 96x96 images.*107 or more"):
         expand(submission("torchvision:inception_v3", 96, preset))
 
 

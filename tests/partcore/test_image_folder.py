@@ -281,6 +281,25 @@ def many_scans() -> bytes:
     return data[:last] + data[last:-2] * 1000 + data[-2:]
 
 
+def plain_ppm(side: int) -> bytes:
+    return f"P3 {side} {side} 255\n".encode() + b"10 20 30 " * side**2
+
+
+def run_length_bmp(side: int) -> bytes:
+    """One pixel a code, where Pillow's decoder takes longest."""
+    body = (bytes([1, 0]) * side + bytes(2)) * side + bytes([0, 1])
+    header = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(body), 0, 0, 256, 0)
+    start = 14 + len(header) + 1024
+    return (
+        struct.pack("<2sIHHI", b"BM", start + len(body), 0, 0, start) + header + bytes(1024) + body
+    )
+
+
+def test_small_files_of_slow_formats_are_read():
+    assert (pixels(plain_ppm(8))[0, 0] == [10, 20, 30]).all()
+    assert pixels(run_length_bmp(8)).shape == (8, 8, 3)
+
+
 def text_bomb() -> bytes:
     info = PngImagePlugin.PngInfo()
     info.add_text("a", "x" * (8 << 20), zip=True)
@@ -297,6 +316,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "pdf": (encoded(GREY, "PDF"), "not a readable JPEG"),
     "bomb": (bomb(), "pixels"),
     "small bomb": (bomb(9000), "9,000 x 9,000 pixels"),
+    "plain ppm": (plain_ppm(400), "save it as PNG"),
+    "run-length bmp": (run_length_bmp(800), "save it as PNG"),
     "scans": (many_scans(), "scans"),
     "text bomb": (text_bomb(), "."),
     **{
