@@ -48,7 +48,6 @@ def run_experiment(spec: Spec, environment: Environment) -> Iterator[Event]:
     """
     yield Progress(phase="prepare", done=0, total=1, unit="step", detail="reading the images")
     split = yield from loading(spec.data, environment.data_root, seed=spec.seed)
-    yield from split.log
     started = environment.clock()
     match spec:
         case s.TrainSpec():
@@ -69,6 +68,7 @@ def _train(
 ) -> Iterator[Event]:
     trainer = Trainer(spec, split, environment)
     yield Started(facts=facts(spec, split, trainer.model, environment))
+    yield from split.log
     if environment.resume and (environment.work / LAST).exists():
         trainer.resume(environment.work / LAST)
         yield Log(message=f"resumed at step {trainer.step} of {trainer.total_steps}")
@@ -97,6 +97,7 @@ def _evaluate(
 ) -> Iterator[Event]:
     subject = _from_source(spec, split, environment)
     yield Started(facts=facts(spec, split, subject.model, environment))
+    yield from split.log
     found = yield from _judge(
         subject,
         split,
@@ -111,6 +112,7 @@ def _evaluate(
 def _visualise(spec: s.VisualiseSpec, split: Split, environment: Environment) -> Iterator[Event]:
     subject = _from_source(spec, split, environment)
     yield Started(facts=facts(spec, split, subject.model, environment))
+    yield from split.log
     drawn = Drawn(spec.cam, spec.mask, float(spec.epsilon_low), float(spec.epsilon_high))
     yield from _picture(spec, split, subject, environment, drawn)
     yield Finished(summary={"images": min(spec.images, len(split.test))})
