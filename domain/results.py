@@ -10,7 +10,7 @@ from domain.base import Model
 from domain.units import Radius
 from domain.weights import Source
 
-Severity = Literal["broken", "suspicious"]
+Severity = Literal["broken", "suspicious", "incomplete"]
 Verdict = Literal["sound", "suspicious", "broken", "incomplete"]
 
 

@@ -490,7 +490,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "representative",
-        "suspicious",
+        "incomplete",
         "Judge more images: raise data.test_limit, which takes as many of every class.",
         representative,
     ),
