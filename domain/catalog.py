@@ -42,9 +42,22 @@ class ModelFacts:
     """Parameter count by (channels, classes)."""
     stride: int
     """Input pixels per cell of its CAM grid."""
+    smallest_size: int = 1
+    """Side in pixels of the smallest image it takes: there its CAM grid is 1x1."""
     default_learning_rate: float = 0.1
-    smallest_size: int = 8
-    """Side in pixels of the least image it takes."""
+
+    def grid(self, size: int) -> int:
+        """Return the side of its CAM grid for square images of ``size``; 0: it takes none such.
+
+        Exact: every network here is convolutions and poolings in a row, each of which makes
+        floor((size - a) / b) + 1 of a side, and so does what they compose to.
+        """
+        return max(0, (size - self.smallest_size) // self.stride + 1)
+
+    @property
+    def smallest_cam_size(self) -> int:
+        """Side of the smallest images whose CAM grid is 2x2, which a map needs to vary."""
+        return self.smallest_size + self.stride
 
 
 DATASETS: Mapping[DatasetName, DatasetFacts] = {
@@ -169,6 +182,13 @@ _TORCHVISION: Mapping[str, int] = {
 """torchvision's classifiers that end in pooling and a linear head: parameters at 3 channels and ten
 classes."""
 
+_SMALLEST: Mapping[str, int] = {
+    **{name: 29 for name in _TORCHVISION if name.startswith("densenet")},
+    "googlenet": 15,
+    "inception_v3": 75,
+}
+"""Those whose poolings or unpadded convolutions cost cells at the edge."""
+
 MODELS: Mapping[str, ModelFacts] = {
     "small-cnn": ModelFacts(
         title="Small convolutional network for CPUs",
@@ -197,10 +217,11 @@ MODELS: Mapping[str, ModelFacts] = {
     ),
     **{
         TORCHVISION + name: ModelFacts(
-            title=f"torchvision's {name}, for images of 64 pixels and more",
+            title=f"torchvision's {name}, for images of {_SMALLEST.get(name, 1) + 32} pixels and "
+            "more",
             parameters_at={(3, 10): count},
             stride=32,
-            smallest_size=96 if name == "inception_v3" else 64,
+            smallest_size=_SMALLEST.get(name, 1),
         )
         for name, count in _TORCHVISION.items()
     },

@@ -16,6 +16,7 @@
     ├── Fenced                 a newer attempt owns the run; stop writing
     └── ExperimentError        ends a run, carries its failure class
         ├── DataMissing
+        ├── DataUnreadable
         ├── DiskFull
         ├── CheckpointInvalid
         ├── OutOfMemory
@@ -32,6 +33,7 @@ FailureClass = Literal[
     "spec",
     "code",
     "data-missing",
+    "data-unreadable",
     "disk-full",
     "stuck",
     "dependency",
@@ -156,6 +158,13 @@ class DataMissing(ExperimentError):
 
     code = "data-missing"
     failure_class = "data-missing"
+
+
+class DataUnreadable(ExperimentError):
+    """A folder of images holds what cannot be read; the message names it, and what to do."""
+
+    code = "data-unreadable"
+    failure_class = "data-unreadable"
 
 
 class DiskFull(ExperimentError):

@@ -10,7 +10,7 @@ from domain.base import Model
 from domain.units import Radius, format_radius
 from domain.weights import Source
 
-Severity = Literal["broken", "suspicious"]
+Severity = Literal["broken", "suspicious", "incomplete"]
 Verdict = Literal["sound", "suspicious", "broken", "incomplete"]
 
 
@@ -171,6 +171,12 @@ class AuditFacts(Model):
     """Whether all outputs lie in [0, 1] and sum to 1."""
     seen_in_training: int | None = None
     """Judged images that are, byte for byte, among the training images."""
+    classes: int | None = None
+    """Classes of the dataset."""
+    classes_judged: int | None = None
+    """Classes that a judged image is of."""
+    held_out: int | None = None
+    """Images that `best` weights were chosen on; None for others, or where it is not known."""
 
 
 class CorruptionResult(Model):

@@ -703,19 +703,19 @@ class _Common(SpecModel):
     @model_validator(mode="after")
     def _cam_grid_is_large_enough(self) -> Self:
         size, facts = self.data.image_size, MODELS[self.model.name]
-        stride = facts.stride
-        if size < facts.smallest_size:
-            raise misfit(
-                "model/name",
-                f"{self.model.name} takes images of {facts.smallest_size}x{facts.smallest_size} "
-                f"and more, not {size}x{size}; choose another model, or a larger `data.size` of "
-                "an image-folder",
+        cells = facts.grid(size)
+        if cells < 2:
+            smallest = facts.smallest_cam_size
+            remedy = (
+                f"set `data.size` to {smallest} or more"
+                if self.data.dataset == "image-folder"
+                else "choose a smaller model, such as 'small-cnn'"
             )
-        if size // stride < 2:
+            leaves = f"leaves a {cells}x{cells} CAM grid of" if cells else "cannot take"
             raise misfit(
                 "model/name",
-                f"{self.model.name} leaves a {size // stride}x{size // stride} CAM grid of "
-                f"{size}x{size} images; at least 2x2 is needed, try 'small-cnn'",
+                f"{self.model.name} {leaves} {size}x{size} images; at least 2x2 is needed, which "
+                f"begins at {smallest}x{smallest}: {remedy}",
             )
         return self
 
@@ -752,10 +752,20 @@ class TrainSpec(_Common):
             raise misfit(
                 "training/early_stop", "needs held-out images; raise data.validation_fraction"
             )
+        self._batch_is_enough_for_every_rank()
         _require_classes(self.data, self.evaluation)
         if isinstance(self.method, Part):
             _require_colour(self.data, self.method.mask, "method/mask/kind")
         return self
+
+    def _batch_is_enough_for_every_rank(self) -> None:
+        slots, parts = self.resources.needs.slots, self.training.accumulation
+        if 2 * slots * parts > self.training.batch_size:
+            raise misfit(
+                "training/batch_size",
+                f"{self.training.batch_size} leaves less than two images a micro-batch of "
+                f"{slots} slots x {parts}; raise it, or ask for fewer",
+            )
 
 
 def _require_colour(data: DataSpec, mask: MaskSpec | None, field: str) -> None:

@@ -25,7 +25,7 @@ from domain.results import AuditFacts, Evaluation
 from partcore import build, checkpoint, evaluation, figures, narration, probes
 from partcore.cams import Combiner
 from partcore.corrupted import under_corruptions
-from partcore.data import Images, Split, fingerprint, load, to_unit
+from partcore.data import Images, Split, classes_in, fingerprint, loading, to_unit
 from partcore.environment import Environment
 from partcore.evaluation import evaluate
 from partcore.models import CamClassifier
@@ -53,7 +53,7 @@ def run_experiment(spec: Spec, environment: Environment) -> Iterator[Event]:
 
 def _run(spec: Spec, environment: Environment) -> Iterator[Event]:
     yield Progress(phase="prepare", done=0, total=1, unit="step", detail="reading the images")
-    split = load(spec.data, environment.data_root, seed=spec.seed)
+    split = yield from loading(spec.data, environment.data_root, seed=spec.seed)
     started = environment.clock()
     match spec:
         case s.TrainSpec():
@@ -232,6 +232,9 @@ def _judge(
         logit_difference=probes.logit_difference(subject.model, images),
         gives_probabilities=probes.gives_probabilities(subject.model, images),
         seen_in_training=probes.seen_in_training(test, split.train, split.validation),
+        classes=len(split.classes),
+        classes_judged=classes_in(test),
+        held_out=len(split.validation) if subject.weights == "best" else None,
     )
     record = Record(
         results={label: outcome.result for label, outcome in outcomes.items()},

@@ -16,8 +16,6 @@ from domain.units import format_radius
 from partcore.data import Split
 from partcore.validation import STEPS, Best, Robustness
 
-FEW_IMAGES = 100
-"""Below so many held-out images the 95 % interval of an accuracy is wider than ten points."""
 MANY_CONSTANT = 0.5
 """Share of maps without any structure above which budgets are hardly PART's."""
 
@@ -48,12 +46,7 @@ def begins(
         message=f"seed {spec.seed}, on {facts['device']} ({facts['device_name']}), "
         f"{threads}{ranks}, PyTorch {facts['torch']}"
     )
-    if isinstance(spec, s.TrainSpec) and 0 < len(split.validation) < FEW_IMAGES:
-        yield Log(
-            level="warning",
-            message=f"only {len(split.validation)} images are held out: `best` rests on "
-            f"accuracies that are known to about ±{100 / len(split.validation) ** 0.5:.0f} points",
-        )
+    yield from split.log
 
 
 def _subject(spec: s.TrainSpec | s.EvaluateSpec | s.VisualiseSpec) -> str:

@@ -21,6 +21,7 @@ from partcore import build, checkpoint, narration, score_ladder
 from partcore.cams import Combiner, Learned, learn, read
 from partcore.compiling import compiled
 from partcore.data import Split, Warp, to_unit
+from partcore.data.sizes import require_enough
 from partcore.ema import Average
 from partcore.environment import Environment
 from partcore.folding import Twin
@@ -57,6 +58,7 @@ class Trainer:
         self.device = environment.device
         self.train = split.train.to(self.device)
         self.validation = split.validation.to(self.device)
+        require_enough(spec, split, self.ranks.size)
         self.model = self._placed(build.model(spec.model, split, seed=spec.seed))
         training = spec.training
         decay = training.ema_decay
@@ -335,8 +337,9 @@ class Trainer:
     def _hold_the_floor(self, method: s.Part) -> Iterator[Event]:
         if not score_ladder.is_estimated(method):
             return
-        images = (self.validation if len(self.validation) else self.train).take(
-            torch.arange(min(score_ladder.IMAGES, len(self.train)), device=self.device)
+        judged = self.validation if len(self.validation) else self.train
+        images = judged.take(
+            torch.arange(min(score_ladder.IMAGES, len(judged)), device=self.device)
         )
         network = self._attacked()
         x = self._laid_out(to_unit(images.x))

@@ -97,6 +97,7 @@ async def get_catalog() -> Catalog:
         name: {
             "title": facts.title,
             "stride": facts.stride,
+            "smallest_size": facts.smallest_cam_size,
             "default_learning_rate": facts.default_learning_rate,
         }
         for name, facts in MODELS.items()

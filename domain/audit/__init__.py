@@ -4,18 +4,27 @@ Pure, and of what is stored alone: it runs after every evaluation and again when
 answers `holds`, `fails` or `does-not-apply`, never a guess.
 """
 
-from domain.audit.record import Record, missing_attacks, tolerance
+from domain.audit.record import REPRESENTATIVE, Record, missing_attacks, tolerance
 from domain.audit.rules import RULES, Rule
 from domain.results import AuditCheck, AuditReport, Evaluation, Severity, Verdict
 
-__all__ = ["RULES", "Record", "audit", "audit_again", "missing_attacks", "tolerance"]
+__all__ = [
+    "REPRESENTATIVE",
+    "RULES",
+    "Record",
+    "audit",
+    "audit_again",
+    "missing_attacks",
+    "tolerance",
+]
 
 
 def audit(record: Record) -> AuditReport:
     """Apply every rule and give the verdict.
 
     `broken` or `suspicious` if a rule of that severity fails; `incomplete` when clean accuracy,
-    PGD-20 or an attack on the margin is missing, or the budget ended an attack; else `sound`.
+    PGD-20 or an attack on the margin is missing, the budget ended an attack, or a rule of that
+    severity fails (too few images); else `sound`.
     """
     checks = tuple(_apply(rule, record) for rule in RULES)
     return AuditReport(verdict=_verdict(record, checks), checks=checks)
@@ -40,7 +49,7 @@ def _verdict(record: Record, checks: tuple[AuditCheck, ...]) -> Verdict:
         return "broken"
     if "suspicious" in failed:
         return "suspicious"
-    return "incomplete" if missing_attacks(record) else "sound"
+    return "incomplete" if failed or missing_attacks(record) else "sound"
 
 
 def _apply(rule: Rule, record: Record) -> AuditCheck:

@@ -12,6 +12,8 @@ from domain.results import AttackResult, AuditFacts
 
 TOLERANCE = 0.002
 """Least tolerance of rules that compare accuracies, as a proportion."""
+REPRESENTATIVE = 100
+"""Images from which an accuracy is known to ten points (95 % interval)."""
 PHOTOGRAPHS = frozenset({"cifar10", "cifar100", "svhn", "image-folder"})
 """Datasets of natural images, which thresholds of the literature are about."""
 Answer = tuple[Literal["holds", "fails", "does-not-apply"], str]

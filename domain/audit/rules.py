@@ -11,9 +11,9 @@ from fractions import Fraction
 from itertools import pairwise
 
 from domain.attacks import BLACK_BOX_KINDS, GRADIENT_KINDS, MARGIN_KINDS
-from domain.audit.record import TOLERANCE, Answer, Record, answer, tolerance
+from domain.audit.record import REPRESENTATIVE, TOLERANCE, Answer, Record, answer, tolerance
 from domain.bitmap import union_of_breaks
-from domain.results import AttackResult, Severity
+from domain.results import AttackResult, Severity, wilson_interval
 from domain.units import format_radius
 
 
@@ -363,6 +363,28 @@ def held_out(record: Record) -> Answer:
     return ("holds" if share <= 0.01 else "fails"), told
 
 
+def representative(record: Record) -> Answer:
+    """At least 100 images are judged, and some of every class."""
+    n, facts = record.worst_case.n, record.facts
+    failures = []
+    if n < REPRESENTATIVE:
+        failures.append(
+            f"{n} judged images, under {REPRESENTATIVE}: an accuracy may be off by {_widest(n):.0%}"
+        )
+    judged, classes = facts.classes_judged, facts.classes
+    if judged is not None and classes is not None and judged < classes:
+        failures.append(f"{classes - judged} of {classes} classes have no judged image")
+    of = f" of {judged} classes" if judged is not None else ""
+    held = f"; `best` chosen on {facts.held_out} held-out ones" if facts.held_out else ""
+    return answer(failures, 1, f"{n} judged images{of}{held}")
+
+
+def _widest(n: int) -> float:
+    """Return the half width of the widest 95 % interval of n images."""
+    interval = wilson_interval(n // 2, n)
+    return (interval.high - interval.low) / 2
+
+
 def mask_alive(record: Record) -> Answer:
     """The mask is not saturated on most pixels and moves the radii by a tenth of their range."""
     mask = record.facts.mask
@@ -465,6 +487,12 @@ RULES: tuple[Rule, ...] = (
         "broken",
         "Judge images the network was not trained on.",
         held_out,
+    ),
+    Rule(
+        "representative",
+        "incomplete",
+        "Judge more images: raise data.test_limit, which takes as many of every class.",
+        representative,
     ),
     Rule(
         "catastrophic-overfitting",

@@ -2,6 +2,17 @@
 
 from partcore.data.augment import Augmentation, Warp, to_unit
 from partcore.data.images import Images, Split, fingerprint
-from partcore.data.load import load
+from partcore.data.load import load, loading
+from partcore.data.sizes import classes_in
 
-__all__ = ["Augmentation", "Images", "Split", "Warp", "fingerprint", "load", "to_unit"]
+__all__ = [
+    "Augmentation",
+    "Images",
+    "Split",
+    "Warp",
+    "classes_in",
+    "fingerprint",
+    "load",
+    "loading",
+    "to_unit",
+]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from domain.events import Log
 from partcore.randomness import generator
 
 
@@ -33,6 +34,17 @@ class Images:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """A dataset as it is published: train, test, the names of its classes."""
+
+    train: Images
+    test: Images
+    classes: tuple[str, ...]
+    log: tuple[Log, ...] = ()
+    """What to say of how they were read."""
+
+
+@dataclass(frozen=True)
 class Split:
     """A dataset as one run sees it."""
 
@@ -41,6 +53,8 @@ class Split:
     """Held out of training; empty when the run asked for none."""
     test: Images
     classes: tuple[str, ...]
+    log: tuple[Log, ...] = ()
+    """What to say of the images before anything is done with them."""
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation of the training pixels in [0, 1], (C,) each."""

@@ -1,5 +1,7 @@
 """Datasets by name."""
 
+from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -8,9 +10,11 @@ from torch import Tensor
 
 from domain.catalog import DATASETS, DatasetName
 from domain.errors import DataMissing, SpecUnsatisfiable
+from domain.events import Progress
 from domain.spec import DataSpec
 from partcore.data.image_folder import image_folder
-from partcore.data.images import Images, Split, balanced_order, hold_out, limited, numbered
+from partcore.data.images import Images, Parts, Split, balanced_order, hold_out, limited, numbered
+from partcore.data.sizes import too_small
 from partcore.data.torchvision_sets import cifar, svhn
 
 DECLARED = 0
@@ -18,23 +22,39 @@ DECLARED = 0
 
 
 def load(spec: DataSpec, root: Path, *, seed: int) -> Split:
-    """Return the images a spec names, from the data root.
+    """Return the images a spec names: :func:`loading` without its signs of life."""
+    steps = loading(spec, root, seed=seed)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            split: Split = stop.value
+            return split
+
+
+def loading(spec: DataSpec, root: Path, *, seed: int) -> Generator[Progress, None, Split]:
+    """Yield how far reading is; return the images a spec names, from the data root.
 
     The test subset is the same for every run; the training subset and the validation split follow
     the run's seed.
 
-    Raises DataMissing with how to get them, SpecUnsatisfiable if they do not fit the spec.
+    Raises DataMissing with how to get them, DataUnreadable naming the file in the way,
+    SpecUnsatisfiable if they do not fit the spec.
     """
-    train, test, classes = _parts(spec, root, seed)
-    train = limited(train, spec.train_limit, seed=seed, purpose="train-subset")
-    test = limited(test, spec.test_limit, seed=DECLARED, purpose="test-subset")
+    parts = yield from _parts(spec, root, seed)
+    train = limited(parts.train, spec.train_limit, seed=seed, purpose="train-subset")
+    test = limited(parts.test, spec.test_limit, seed=DECLARED, purpose="test-subset")
     train, validation = hold_out(train, spec.validation_fraction, seed=seed)
     if len(train) < 2:
-        raise SpecUnsatisfiable("fewer than two training images are left; raise data.train_limit")
-    return Split(train, validation, test, classes)
+        raise SpecUnsatisfiable(
+            f"{len(train)} of {len(train) + len(validation)} training images are left to train on, "
+            "at least two are needed; raise data.train_limit or lower data.validation_fraction"
+        )
+    split = Split(train, validation, test, parts.classes, parts.log)
+    return replace(split, log=(*parts.log, *too_small(split, spec)))
 
 
-def _parts(spec: DataSpec, root: Path, seed: int) -> tuple[Images, Images, tuple[str, ...]]:
+def _parts(spec: DataSpec, root: Path, seed: int) -> Generator[Progress, None, Parts]:
     name: DatasetName = spec.dataset
     match name:
         case "digits":
@@ -44,12 +64,12 @@ def _parts(spec: DataSpec, root: Path, seed: int) -> tuple[Images, Images, tuple
         case "svhn":
             return svhn(root)
         case "image-folder":
-            return image_folder(spec, root, seed=seed, declared=DECLARED)
+            return (yield from image_folder(spec, root, seed=seed, declared=DECLARED))
         case _:
             assert_never(name)
 
 
-def digits() -> tuple[Images, Images, tuple[str, ...]]:
+def digits() -> Parts:
     """scikit-learn's 1,797 scans of handwritten digits, 8x8, divided 1,437 to 360, balanced."""
     try:
         from sklearn.datasets import load_digits
@@ -61,7 +81,7 @@ def digits() -> tuple[Images, Images, tuple[str, ...]]:
     test_count = DATASETS["digits"].test or 0
     order = balanced_order(y, seed=DECLARED, purpose="digits-test")
     test, train = order[:test_count].sort().values, order[test_count:].sort().values
-    return _chosen(x, y, train), _chosen(x, y, test), tuple(str(d) for d in range(10))
+    return Parts(_chosen(x, y, train), _chosen(x, y, test), tuple(str(d) for d in range(10)))
 
 
 def _chosen(x: Tensor, y: Tensor, index: Tensor) -> Images:

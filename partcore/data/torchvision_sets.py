@@ -6,9 +6,7 @@ import torch
 
 from domain.catalog import DATASETS
 from domain.errors import DataMissing
-from partcore.data.images import Images, numbered
-
-Parts = tuple[Images, Images, tuple[str, ...]]
+from partcore.data.images import Images, Parts, numbered
 
 
 def cifar(name: str, root: Path) -> Parts:
@@ -25,7 +23,7 @@ def cifar(name: str, root: Path) -> Parts:
         train, test = (kind(str(root), train=part, download=False) for part in (True, False))
     except RuntimeError as error:
         raise _missing(name, root) from error
-    return (
+    return Parts(
         _images(train.data, train.targets),
         _images(test.data, test.targets),
         tuple(train.classes),
@@ -44,7 +42,7 @@ def svhn(root: Path) -> Parts:
         numbered(torch.from_numpy(part.data), torch.from_numpy(part.labels))
         for part in (train, test)
     ]
-    return parts[0], parts[1], tuple(str(d) for d in range(10))
+    return Parts(parts[0], parts[1], tuple(str(d) for d in range(10)))
 
 
 def _images(pixels: object, labels: list[int]) -> Images:

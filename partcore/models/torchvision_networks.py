@@ -10,6 +10,7 @@ generator while training: see :func:`draws_in_training`.
 """
 
 import warnings
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -282,8 +283,8 @@ def _like(stem: nn.Conv2d, channels: int) -> nn.Conv2d:
 
 # -- facts ------------------------------------------------------------------------------------
 
-SIDES = (8, 16, 32, 64, 96, 128)
-"""Sides of square images that :func:`facts` tries, in pixels."""
+LARGEST = 128
+"""Side of square images that every fitting network takes, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +296,7 @@ class TorchvisionFacts:
     stride: int
     """Input pixels per cell of the CAM grid."""
     smallest_side: int
-    """The least of :data:`SIDES` that one forward pass takes."""
+    """Side of the smallest image that one forward pass takes, pixels."""
     lowest_feature: float
     """0 where the body ends in a ReLU."""
     draws_in_training: bool
@@ -317,24 +318,33 @@ def fitting(*, channels: int = 3, classes: int = 10) -> Iterator[TorchvisionFact
 
 def facts(name: str, *, channels: int = 3, classes: int = 10) -> TorchvisionFacts:
     """Return the facts of one. Raises ModelUnfit."""
-    cut, body = _weightless(name, channels)
-    head = PooledLinear(cut.linear.in_features, classes, dropout=cut.dropout)
-    model = CamClassifier(Normalise(torch.zeros(channels), torch.ones(channels)), body, head)
-    model.to("meta")
+    cut, model = weightless(name, channels=channels, classes=classes)
     return TorchvisionFacts(
         name=name,
         parameters=parameter_count(model),
         stride=_stride(model, channels),
-        smallest_side=next(side for side in SIDES if _takes(model, channels, side)),
+        smallest_side=_smallest_side(model, channels),
         lowest_feature=cut.lowest,
         draws_in_training=draws_in_training(model),
     )
+
+
+def weightless(name: str, *, channels: int, classes: int) -> tuple["Cut", CamClassifier]:
+    """Return a network on the ``meta`` device, and how it was cut. Raises ModelUnfit."""
+    cut, body = _weightless(name, channels)
+    head = PooledLinear(cut.linear.in_features, classes, dropout=cut.dropout)
+    model = CamClassifier(Normalise(torch.zeros(channels), torch.ones(channels)), body, head)
+    return cut, model.to("meta")
 
 
 def _stride(model: CamClassifier, channels: int) -> int:
     # From a difference, since convolutions without padding (Inception) cost cells at the edge.
     small, large = (grid_size(model, channels, side)[0] for side in (1024, 2048))
     return 1024 // (large - small)
+
+
+def _smallest_side(model: CamClassifier, channels: int) -> int:
+    return bisect_left(range(LARGEST), True, 1, key=lambda side: _takes(model, channels, side))  # noqa: FBT003
 
 
 def _takes(model: CamClassifier, channels: int, side: int) -> bool:

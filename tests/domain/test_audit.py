@@ -102,6 +102,9 @@ FACTS: dict[str, Any] = {
     "logit_difference": 1e-6,
     "gives_probabilities": False,
     "seen_in_training": 0,
+    "classes": 10,
+    "classes_judged": 10,
+    "held_out": 100,
 }
 
 
@@ -185,6 +188,7 @@ PLANTED: list[tuple[str, str, Record]] = [
     ("noise", "fgsm is none", with_outcome("noise", first(100))),
     ("logits", "softmax", record(gives_probabilities=True)),
     ("held-out", "leak", record(seen_in_training=40)),
+    ("representative", "a class is not judged", record(classes_judged=9)),
     (
         "mask-alive",
         "saturated",
@@ -215,6 +219,27 @@ def test_a_planted_defect_is_caught_by_its_rule(rule, _what, planted):
     assert rule in failing(planted)
     severity = next(r.severity for r in RULES if r.name == rule)
     assert audit(planted).verdict in (severity, "broken")
+
+
+@pytest.mark.parametrize("n", [1, 2, 40, 99, 100, 101, N])
+def test_few_judged_images_are_not_representative(n):
+    some = Bitmap.of([True] * n)
+    steps = {"steps": 20, "step_size": EPSILON / 4}
+    results = {
+        "clean": result("clean", "clean", some),
+        "pgd-20": result("pgd-20", "pgd", some, **steps),
+        "cw-20": result("cw-20", "cw", some, **steps),
+    }
+    unknown = {"classes": None, "classes_judged": None, "held_out": None}
+    seen = record(results, dataset="digits", mask=None, **unknown)
+    assert failing(seen) == (["representative"] if n < 100 else [])
+    (check,) = [c for c in audit(seen).checks if c.name == "representative"]
+    assert check.detail.startswith(f"{n} judged images")
+
+
+def test_what_the_best_weights_were_chosen_on_is_said():
+    (check,) = [c for c in audit(record(held_out=3)).checks if c.name == "representative"]
+    assert check.detail == "400 judged images of 10 classes; `best` chosen on 3 held-out ones"
 
 
 def test_every_rule_has_a_planted_defect_and_says_what_to_do():

@@ -91,7 +91,7 @@ def test_sources_are_read_from_any_body():
         ),
         (OTHER, Uploaded("small-cnn", 3, 10), HERE, "3 channels and 10 classes"),
         (OTHER, Uploaded("small-cnn", 1, 7), HERE, "1 channels and 7 classes"),
-        (OTHER, Uploaded("torchvision:resnet50", 1, 10), HERE, "takes images of"),
+        (OTHER, Uploaded("torchvision:densenet121", 1, 10), HERE, "takes images of"),
     ],
 )
 def test_a_source_that_does_not_fit_is_named_with_what_would(attack, known, pointer, says):

@@ -91,20 +91,6 @@ class TestImageFolder:
             load(self.spec(folder="elsewhere"), root, seed=1)
         with pytest.raises(SpecUnsatisfiable, match=r"data\.classes is 3; train/ of 'pets' has 2"):
             load(self.spec(classes=3), root, seed=1)
-        (root / "pets/test/dog").rename(root / "pets/test/fox")
-        with pytest.raises(SpecUnsatisfiable, match="different classes"):
-            load(self.spec(), root, seed=1)
-
-    def test_a_file_that_is_no_image_is_named(self, root):
-        (root / "pets/train/dog/9.png").write_bytes(pickle.dumps("boo"))
-        with pytest.raises(SpecUnsatisfiable, match=r"dog/9\.png is no readable image"):
-            load(self.spec(), root, seed=1)
-
-    def test_an_empty_class_is_named(self, root):
-        for file in (root / "pets/train/dog").iterdir():
-            file.unlink()
-        with pytest.raises(SpecUnsatisfiable, match="no image"):
-            load(self.spec(), root, seed=1)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])

@@ -284,17 +284,54 @@ def test_no_feature_is_below_what_the_facts_say(name):
     assert told.draws_in_training == tv.draws_in_training(model)
 
 
-@pytest.mark.parametrize("name", [*FITTING, *MORE, "inception_v3"])
-def test_the_catalog_knows_torchvisions_networks(name):
-    told, known = tv.facts(name), CATALOG[f"torchvision:{name}"]
-    assert known.parameters_at == {(3, 10): told.parameters}
-    assert known.stride == told.stride
-    assert known.smallest_size >= max(told.smallest_side, 2 * told.stride)
+def weightless(name: str) -> CamClassifier:
+    if not name.startswith("torchvision:"):
+        return outline(name, channels=3, classes=10)
+    return tv.weightless(name.removeprefix("torchvision:"), channels=3, classes=10)[1]
+
+
+@torch.no_grad()
+def cells(model: CamClassifier, *sides: int) -> tuple[int, ...]:
+    """The CAM grid of one image that is two sizes at once."""
+    return tuple(model.features(torch.empty(1, 3, *sides, device="meta")).shape[2:])
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_the_catalog_knows_the_parameters_and_every_grid_of_a_network(name):
+    """A grid is floor((side - a) / b) + 1: two places where it grows pin both."""
+    facts, model = CATALOG[name], weightless(name).eval()
+    assert facts.parameters_at[3, 10] == parameter_count(model)
+    first, far = facts.smallest_cam_size, facts.smallest_size + 10 * facts.stride
+    assert cells(model, first - 1, first) == (1, 2)
+    assert cells(model, far - 1, far) == (10, 11)
+    assert [facts.grid(side) for side in (first - 1, first, far - 1, far)] == [1, 2, 10, 11]
+    if facts.smallest_size > 1:
+        assert facts.grid(facts.smallest_size - 1) == 0
+        with pytest.raises(RuntimeError):
+            cells(model, *[facts.smallest_size - 1] * 2)
+
+
+@pytest.mark.parametrize("name", ["small-cnn", "preact-resnet18", "torchvision:inception_v3"])
+def test_a_grid_is_what_the_catalog_says_at_other_sizes(name):
+    facts, model = CATALOG[name], weightless(name).eval()
+    for side in range(facts.smallest_size, 220, 29):
+        assert cells(model, side, 311 - side) == (facts.grid(side), facts.grid(311 - side))
+
+
+def test_inception_has_a_single_cell_at_96_pixels():
+    facts = CATALOG["torchvision:inception_v3"]
+    assert (facts.grid(96), facts.smallest_cam_size) == (1, 107)
+
+
+def test_no_other_network_of_torchvision_fits():
+    for name in set(tv.names()) - {name.removeprefix("torchvision:") for name in CATALOG}:
+        with pytest.raises(ModelUnfit):
+            tv.weightless(name, channels=3, classes=10)
 
 
 def test_facts_of_a_network_without_padding():
     told = tv.facts("inception_v3", channels=1, classes=2)
-    assert (told.stride, told.smallest_side, told.lowest_feature) == (32, 96, 0.0)
+    assert (told.stride, told.smallest_side, told.lowest_feature) == (32, 75, 0.0)
 
 
 def test_torchvision_networks_of_one_channel():

@@ -72,7 +72,7 @@ def test_a_log_tells_the_story_of_a_run(whole):
     assert lines(whole, starting="audit: incomplete")
     files = {e.name for e in whole if isinstance(e, ArtifactSaved)}
     assert {line.split()[1].rstrip(",") for line in lines(whole, starting="saved ")} == files
-    few = [e for e in whole if isinstance(e, Log) and "20 images are held out" in e.message]
+    few = [e for e in whole if isinstance(e, Log) and "20 held-out images" in e.message]
     assert [e.level for e in few] == ["warning"]
 
 
