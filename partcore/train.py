@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from domain.errors import ExperimentError, SpecInvalid
-from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress
+from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress, Started
 from domain.presets import expand
 from domain.results import Evaluation
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
@@ -84,12 +84,15 @@ def table(found: Evaluation) -> str:
 
 
 def follow(events: Iterable[Event], printer: Printer) -> dict[str, object]:
-    """Show every event; return the summary."""
+    """Show every event; return the summary, with the facts of the machine and the data."""
     summary: dict[str, object] = {}
+    facts: dict[str, object] = {}
     for event in events:
         printer.show(event)
+        if isinstance(event, Started):
+            facts = dict(event.facts)
         if isinstance(event, Finished):
-            summary = dict(event.summary)
+            summary = {**event.summary, "facts": facts}
     return summary
 
 
