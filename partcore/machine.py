@@ -103,9 +103,9 @@ def _has_bf16() -> bool:
     if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16:
         return False
     flags = _cpuinfo("flags", "Features").split()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and (
-        not flags or not _BF16_FLAGS.isdisjoint(flags)
-    )
+    if flags:
+        return not _BF16_FLAGS.isdisjoint(flags)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public one
 
 
 def refuse_emulation(wanted: Mapping[str, str], device: str) -> None:
