@@ -486,7 +486,7 @@ def _precisions(spec: Spec) -> dict[str, str]:
     match spec:
         case s.TrainSpec():
             training = spec.training
-            wanted = {"training.update_precision": training.update_precision}
+            wanted: dict[str, str] = {"training.update_precision": training.update_precision}
             if not isinstance(spec.method, s.Standard):
                 wanted["training.attack_precision"] = training.attack_precision
             if isinstance(spec.method, s.Part):

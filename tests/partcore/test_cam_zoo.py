@@ -55,8 +55,8 @@ from partcore.cams import (
 from partcore.cams.first_channels_scores import FirstChannelsScores
 from partcore.cams.guided_grad_cam import guided_gradient
 from partcore.cams.k_means import k_means
-from partcore.cams.readout import RANGE_FLOOR
-from partcore.cams.scores import target_log_odds, target_logit, unit_masks
+from partcore.cams.readout import RANGE_FLOOR, is_constant
+from partcore.cams.scores import MASK_FLOOR, target_log_odds, target_logit, unit_masks
 from partcore.models import MODELS, CamClassifier
 from partcore.randomness import generator
 from tests.partcore.exact import EQUAL, package_in_float64, rounding
@@ -476,7 +476,10 @@ def test_mean_scores_are_the_mean():
 def test_as_many_clusters_as_channels_is_exact(k, quantity):
     readout = case()
     got = ClusteredScores(k=k, iterations=2)(readout, quantity)
-    torch.testing.assert_close(got, ExactScores()(readout, quantity), **EQUAL)
+    # a centroid is a mask whose range was guarded before; it scales scores of size 10
+    guarded = 10 * MASK_FLOOR
+    expected = ExactScores()(readout, quantity)
+    torch.testing.assert_close(got, expected, atol=guarded, rtol=0)
 
 
 def test_clusters_cost_as_many_passes_as_they_say():
@@ -669,7 +672,8 @@ def test_agreement_outvotes_the_odd_member():
     heat = Ensemble((Fixed(ramp), Fixed(bent), Fixed(odd))).heatmaps(readout)
     assert (pearson(got, heat[0]) > 0.95).all()
     torch.testing.assert_close(expected, heat[:2].mean(dim=0), **EQUAL)
-    assert (pearson(Ensemble((Fixed(ramp), Fixed(odd)))(readout), heat[0]) < 0.5).all()
+    plain = Ensemble((Fixed(ramp), Fixed(odd)))(readout)
+    assert is_constant(plain).all(), "a plain mean is left with nothing"
 
 
 def test_agreement_of_opposites_weighs_them_alike():
