@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format browser test test-fast chaos demo table-1 table-2 up bench bench-core bench-queue \
-  audit-selftest docs clean
+.PHONY: help install lock check format browser test test-fast test-cpus chaos demo table-1 table-2 up bench \
+  bench-core bench-queue audit-selftest docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,6 +63,9 @@ test: check browser ## everything: checks, all tests, coverage of the service at
 
 test-fast: $(STAMP) ## the tests without those that start a whole lab
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not acceptance"
+
+test-cpus: $(STAMP) ## the numeric tests as CPUs with fewer vector units compute them, a line each
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.cpus
 
 N ?= 20
 chaos: $(STAMP) ## N=200: random faults over a real lab, half on each database; then planted defects

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(chosen.threads)
     print(machine(chosen.date))
     print(f"ResNet-18, {BATCH} images of 3x32x32, PGD-10 and update, fp32 and channels_last")
-    print("unless said otherwise; medians of paired rounds")
+    print("unless said otherwise; medians of paired rounds", flush=True)
     found = _subject(chosen.data_root)
     if found is not None:
         _tell(found)

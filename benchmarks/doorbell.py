@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.progress import say
 from benchmarks.table import machine
 from partlab.client import Client
 from partlab.embedded.lab import Choices, EmbeddedLab
@@ -29,14 +30,17 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--date", default=f"{datetime.now(UTC):%Y-%m-%d}", help="for the heading")
     parser.add_argument("--runs", type=int, default=30)
     chosen = parser.parse_args(arguments)
-    print(machine(chosen.date))
+    print(machine(chosen.date), flush=True)
     os.environ["PARTLAB_POLL_SECONDS"] = "60"
     with tempfile.TemporaryDirectory() as folder:
         lab = EmbeddedLab(Choices(State(Path(folder)), cpu_slots=1), tell=lambda _: None)
         with lab.running():
             token = lab.state.token_file.read_text().strip()
             with Client(lab.url, token) as client:
-                took = [started_after(client) for _ in range(chosen.runs)]
+                took = []
+                for number in range(chosen.runs):
+                    took.append(started_after(client))
+                    say(f"start {number + 1} of {chosen.runs}: {1000 * took[-1]:.0f} ms")
     report(took)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.estimators import DEFINITIONS, ESTIMATORS, ensemble
+from benchmarks.progress import runnable, say
 from benchmarks.step import INCREASE
 from benchmarks.subject import FRESH, KEPT, Subject
 from benchmarks.table import Target, at_least, heading, line
@@ -87,11 +88,13 @@ def report(subject: Subject) -> None:
     with evaluating(subject.model), frozen(subject.model):
         readout = read(subject.model, x, y)
         known = kept_exact(readout)
+        names = runnable(ESTIMATORS)
         for definition in DEFINITIONS:
             title = f"radii against exact {definition}, {len(y)} test images"
             heading(title, columns="      mean      p10      least   target")
-            for name, scores in ESTIMATORS.items():
-                found = correlations(readout, known, scores, definition)
+            for name in names:
+                say(f"{definition}, {name}")
+                found = correlations(readout, known, ESTIMATORS[name], definition)
                 _row(name, found, TARGETS.get((definition, name)))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.progress import say
 from benchmarks.setting import BATCH, labels, smooth_images, untrained
 from benchmarks.step import PGD_AT, Workbench, plain, reweighted
 from benchmarks.table import Target, at_most, heading, line
@@ -44,6 +45,7 @@ def _median_peak(name: str) -> float:
 
 def _peak_of_process(name: str) -> float:
     """Return megabytes, from a fresh interpreter."""
+    say(f"{STEPS} steps of {name}, in a process of their own")
     command = [sys.executable, "-m", "benchmarks.memory", name, str(torch.get_num_threads())]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(told.split()[-1])

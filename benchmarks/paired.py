@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from benchmarks.progress import say
+
 Times = Mapping[str, list[float]]
 """Seconds of every variant, one for each round."""
 
@@ -26,12 +28,15 @@ def measure(variants: Mapping[str, Callable[[], None]], *, rounds: int) -> Times
     times: dict[str, list[float]] = {name: [] for name in variants}
     names = list(variants)
     for round_ in range(rounds + 1):
+        say(f"round {round_} of {rounds}{'' if round_ else ', not counted'}: {len(names)} variants")
         shift = round_ % len(names)
         for name in names[shift:] + names[:shift]:
             start = time.perf_counter()
             variants[name]()
+            seconds = time.perf_counter() - start
+            say(f"  {name}: {seconds:.2f} s")
             if round_:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds)
     return times
 
 

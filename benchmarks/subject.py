@@ -15,6 +15,7 @@ from domain.spec import TrainSpec
 from partcore import build, checkpoint
 from partcore.data import Images, Split, load, to_unit
 from partcore.environment import Environment
+from partcore.machine import emulates
 from partcore.models import CamClassifier
 from partcore.modes import evaluating
 from partcore.training import Trainer
@@ -58,7 +59,7 @@ def spec() -> TrainSpec:
         "model": {"name": "resnet18"},
         "training": {
             **{"epochs": 3, "batch_size": 50, "learning_rate": 0.04, "ema_decay": None},
-            "update_precision": "bf16",
+            "update_precision": "fp32" if emulates("bf16", "cpu") else "bf16",
         },
         "evaluation": {"epsilon": "8/255"},
         "seed": SEED,

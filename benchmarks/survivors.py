@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.paired import measure, median, ratio
+from benchmarks.progress import say
 from benchmarks.table import at_most, heading, machine, ratio_line
 from domain import spec as s
 from partcore.attacks.project import input_gradient, step_linf
@@ -29,7 +30,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--date", default=f"{datetime.now(UTC):%Y-%m-%d}", help="for the heading")
     parser.add_argument("--rounds", type=int, default=7)
     chosen = parser.parse_args(arguments)
-    print(machine(chosen.date))
+    print(machine(chosen.date), flush=True)
+    say("training the network, some twenty seconds")
     report(rounds=chosen.rounds)
 
 

@@ -1,13 +1,12 @@
 """How figures are printed: what was measured, its target, and whether it holds."""
 
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from benchmarks.paired import Ratio
+from partcore.machine import capability, processor
 
 WIDTH = 56
 
@@ -65,14 +64,5 @@ def ratio_line(name: str, seconds: float, found: Ratio, target: Target | None = 
 def machine(date: str) -> str:
     """Return one line that says where and when."""
     threads = f"{torch.get_num_threads()} threads"
-    return f"{date}; {_processor()}, {threads}, CPU only; torch {torch.__version__}"
-
-
-def _processor() -> str:
-    """Return the processor's name where Linux tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+    where = f"{processor()} ({capability()})"
+    return f"{date}; {where}, {threads}, CPU only; torch {torch.__version__}"

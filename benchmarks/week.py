@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from benchmarks.progress import say
 from domain.schedule import (
     LEAST_CHARGE,
     Account,
@@ -372,6 +373,7 @@ def simulate(count: int, seed: int) -> Mapping[str, Lab]:
     week = jobs(count, seed)
     labs = {}
     for name, make in POLICIES.items():
+        say(f"simulating {count:,} jobs, policy: {name}")
         labs[name] = make()
         labs[name].run([replace(job) for job in week])
     return labs

@@ -41,6 +41,7 @@ _FACTS = (
     *(
         "device_name",
         "device",
+        "cpu_capability",
         "threads",
         "ranks",
         "accumulation",
@@ -245,7 +246,17 @@ def _facts(judged: Judged, trained: Trained) -> str:
         for name in _FACTS
         if any(host.get(name) is not None for host in hosts)
     ]
-    return _table(heads, rows) if rows else "Where it ran was not recorded."
+    told = [_moved(host) for host in hosts if host.get("begun_on") is not None]
+    where = _table(heads, rows) if rows else "Where it ran was not recorded."
+    return "\n\n".join((where, *told))
+
+
+def _moved(host: Mapping[str, Fact]) -> str:
+    """Say that a run went on on another kind of machine than it began on."""
+    return _folded(
+        f"Resumed on another kind of machine than it began on ({host['begun_on']}): the bits may "
+        "differ from those of a run that stays on one."
+    )
 
 
 def _fact(value: Fact) -> str:

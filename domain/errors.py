@@ -21,6 +21,7 @@
         ├── CheckpointInvalid
         ├── OutOfMemory
         └── SpecUnsatisfiable
+            └── EmulatedPrecision
 """
 
 from collections.abc import Sequence
@@ -192,3 +193,17 @@ class SpecUnsatisfiable(ExperimentError):
 
     code = "spec-unsatisfiable"
     failure_class = "spec"
+
+
+class EmulatedPrecision(SpecUnsatisfiable):
+    """A number type that the CPU at hand has no arithmetic for, and would crawl with."""
+
+    code = "emulated-precision"
+
+    def __init__(self, field: str, precision: str, processor: str) -> None:
+        self.field, self.precision, self.processor = field, precision, processor
+        super().__init__(
+            f"{field} is {precision}, which {processor} only emulates, many times slower than "
+            "fp32: set it to fp32, run on a GPU or on a CPU that has it, or insist with "
+            "resources.emulate_precision"
+        )

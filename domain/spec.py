@@ -643,6 +643,9 @@ class Resources(SpecModel):
     minutes: float | None = Field(default=None, gt=0, le=525_600)
     """How long it is expected to take: for backfill and forecasts, it ends nothing (default: what
     such runs took before)."""
+    emulate_precision: bool = False
+    """Run `bf16` and `fp16` even on a CPU that only emulates them, where a step takes 6 to 180
+    times what it takes in `fp32`; refused otherwise."""
     preemptible: bool = True
     """Whether it may be asked to take a checkpoint and give way to a run of higher priority."""
 

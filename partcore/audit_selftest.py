@@ -342,7 +342,10 @@ def main() -> int:
     wrong = 0
     line = "{:34s}{:12s}{:10s}{}\n"
     sys.stdout.write(line.format("case", "verdict", "as meant", "rules that failed"))
+    sys.stdout.flush()
+    _say("training the networks that are judged")
     for case in cases():
+        _say(f"judging: {case.name}")
         report = case.judge()
         failed = {check.name for check in report.checks if check.outcome == "fails"}
         good = is_right(case, report)
@@ -352,6 +355,12 @@ def main() -> int:
         sys.stdout.flush()
     sys.stdout.write(f"{wrong} cases are not as meant\n")
     return 1 if wrong else 0
+
+
+def _say(text: str) -> None:
+    """Tell who waits what is being done, beside the table."""
+    sys.stderr.write(f"  {text}\n")
+    sys.stderr.flush()
 
 
 def is_right(case: Case, report: AuditReport) -> bool:

@@ -26,6 +26,7 @@ from partcore.attacks.project import L2_BALL, LINF, Ball
 from partcore.checkpoint import weights_sha256
 from partcore.data import Images, fingerprint, to_unit
 from partcore.environment import Environment
+from partcore.machine import machine, moved
 from partcore.models import CamClassifier
 from partcore.modes import evaluating, frozen
 from partcore.narration import attacked
@@ -68,6 +69,7 @@ def evaluate(
     found = Standing(key)
     if environment.resume:
         found = Standing.read(environment.work, key, {x.label: _ball(x) for x in spec.attacks})
+    found.made_on = moved(found.made_on, machine(environment))
     with evaluating(model), frozen(model):
         clean = yield from _clean(model, images, spec, environment)
         if len(found.outcomes) or found.under_way:

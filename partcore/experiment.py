@@ -5,7 +5,7 @@ database, no queue and no callback.
 """
 
 import platform
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -19,7 +19,7 @@ from domain import spec as s
 from domain.attacks import Transfer
 from domain.audit import Record, audit, missing_attacks
 from domain.errors import CheckpointInvalid
-from domain.events import ArtifactSaved, Evaluated, Event, Finished, Progress, Started
+from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress, Started
 from domain.pictures import FigureSpec, figure_of, with_scores
 from domain.results import AuditFacts, Evaluation
 from partcore import build, checkpoint, evaluation, figures, narration, probes
@@ -28,11 +28,20 @@ from partcore.corrupted import under_corruptions
 from partcore.data import Images, Split, classes_in, fingerprint, loading, to_unit
 from partcore.environment import Environment
 from partcore.evaluation import evaluate
+from partcore.machine import (
+    Machine,
+    capability,
+    in_words,
+    machine,
+    moved,
+    refuse_emulation,
+    warning,
+)
 from partcore.models import CamClassifier
 from partcore.models.classifier import parameter_count
 from partcore.pictures import Painter, one_a_class
 from partcore.randomness import generator
-from partcore.standing import Outcome
+from partcore.standing import Outcome, made_on
 from partcore.training import BEST, LAST, Trainer
 
 Spec = s.TrainSpec | s.EvaluateSpec | s.VisualiseSpec
@@ -53,6 +62,8 @@ def run_experiment(spec: Spec, environment: Environment) -> Iterator[Event]:
 
 def _run(spec: Spec, environment: Environment) -> Iterator[Event]:
     yield Progress(phase="prepare", done=0, total=1, unit="step", detail="reading the images")
+    if not spec.resources.emulate_precision:
+        refuse_emulation(_precisions(spec), environment.device)
     split = yield from loading(spec.data, environment.data_root, seed=spec.seed)
     started = environment.clock()
     match spec:
@@ -73,12 +84,17 @@ def _train(
     spec: s.TrainSpec, split: Split, environment: Environment, started: float
 ) -> Iterator[Event]:
     trainer = Trainer(spec, split, environment)
-    yield from _begin(spec, split, trainer.model, environment)
-    if environment.resume and (environment.work / LAST).exists():
+    resumes = environment.resume and (environment.work / LAST).exists()
+    if resumes:
         trainer.resume(environment.work / LAST)
+    earlier = trainer.made_on[:-1]
+    yield from _begin(spec, split, trainer.model, environment, earlier)
+    if resumes:
         yield narration.resumed(
             trainer.step, trainer.total_steps, trainer.epoch + 1, spec.training.epochs
         )
+    if trainer.has_moved:
+        yield Log(level="warning", message=warning(earlier, machine(environment)))
     with environment.ranks.joined(environment.device):
         yield from trainer.run()
         yield from trainer.finish()
@@ -103,7 +119,11 @@ def _evaluate(
     spec: s.EvaluateSpec, split: Split, environment: Environment, started: float
 ) -> Iterator[Event]:
     subject = _from_source(spec, split, environment)
-    yield from _begin(spec, split, subject.model, environment)
+    here = machine(environment)
+    before = made_on(environment.work) if environment.resume else []
+    yield from _begin(spec, split, subject.model, environment, moved(before, here)[:-1])
+    if before and before[-1] != here:
+        yield Log(level="warning", message=warning(before, here))
     found = yield from _judge(
         subject,
         split,
@@ -123,9 +143,13 @@ def _visualise(spec: s.VisualiseSpec, split: Split, environment: Environment) ->
 
 
 def _begin(
-    spec: Spec, split: Split, model: CamClassifier, environment: Environment
+    spec: Spec,
+    split: Split,
+    model: CamClassifier,
+    environment: Environment,
+    earlier: Sequence[Machine] = (),
 ) -> Iterator[Event]:
-    told = facts(spec, split, model, environment)
+    told = facts(spec, split, model, environment, earlier)
     yield Started(facts=told)
     yield from narration.begins(spec, split, told)
 
@@ -410,16 +434,24 @@ def _learned(cam: s.CamSpec, file: Path) -> Combiner | None:
 
 
 def facts(
-    spec: Spec, split: Split, model: CamClassifier, environment: Environment
+    spec: Spec,
+    split: Split,
+    model: CamClassifier,
+    environment: Environment,
+    earlier: Sequence[Machine] = (),
 ) -> dict[str, str | int | float | bool | None]:
-    """Return what a paper's appendix would say of the run."""
-    on_gpu = environment.device != "cpu"
+    """Return what a paper's appendix would say of the run.
+
+    earlier: the other kinds of machine that it ran on before.
+    """
     parts = {"accumulation": spec.training.accumulation} if isinstance(spec, s.TrainSpec) else {}
     return {
         **parts,
         "device": environment.device,
-        "device_name": torch.cuda.get_device_name() if on_gpu else _processor(),
+        "cpu_capability": capability(),
         "threads": environment.threads,
+        **machine(environment),
+        "begun_on": "; then ".join(in_words(one) for one in earlier) or None,
         "ranks": environment.ranks.size,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "torch": torch.__version__,
@@ -436,14 +468,30 @@ def facts(
     }
 
 
-def _processor() -> str:
-    """Return the processor's name where Linux tells it, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
+def _precisions(spec: Spec) -> dict[str, str]:
+    """Return the number types a spec asks for, by its fields; evaluation is always fp32."""
+    match spec:
+        case s.TrainSpec():
+            training = spec.training
+            wanted: dict[str, str] = {"training.update_precision": training.update_precision}
+            if not isinstance(spec.method, s.Standard):
+                wanted["training.attack_precision"] = training.attack_precision
+            if isinstance(spec.method, s.Part):
+                wanted["method.cam.scores.precision"] = _scoring(spec.method.cam)
+            return wanted
+        case s.VisualiseSpec():
+            own = spec.method.cam if isinstance(spec.method, s.Part) else None
+            cam = spec.cam or own
+            return {} if cam is None else {"cam.scores.precision": _scoring(cam)}
+        case s.EvaluateSpec():
+            return {}
+        case _:
+            assert_never(spec)
+
+
+def _scoring(cam: s.CamSpec) -> str:
+    is_scored = any(name.startswith("score-cam") for name in cam.members)
+    return getattr(cam.scores, "precision", "fp32") if is_scored else "fp32"
 
 
 def _own_version() -> str:

@@ -53,8 +53,10 @@ class Twin:
         self.pairs = dict(fold(traced)) if with_folding else {}
         body = traced.eval().to(dtype).requires_grad_(False)  # noqa: FBT003 - PyTorch's own
         self.body = body
-        narrow = body if dtype == torch.float32 else Narrow(body, dtype)
-        self.network = CamClassifier(model.normalise, narrow, model.head)
+        as_wide = dtype.itemsize >= torch.float32.itemsize
+        self.network = CamClassifier(
+            model.normalise, body if as_wide else Narrow(body, dtype), model.head
+        )
         self.refresh()
 
     @torch.no_grad()

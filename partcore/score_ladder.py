@@ -24,13 +24,28 @@ moved to."""
 IMAGES = 8
 
 
-def better(scoring: s.ScoringSpec) -> s.ScoringSpec | None:
-    """Return the next estimator to try, None after the last."""
+def widened(scoring: s.ScoringSpec) -> s.ScoringSpec:
+    """Return the same estimator with its passes in fp32."""
+    if isinstance(scoring, s.MaskGradientScoring | s.MeanScoring | s.ClusteredScoring):
+        return scoring.model_copy(update={"precision": "fp32"})
+    return scoring
+
+
+def better(scoring: s.ScoringSpec, *, narrow: bool) -> s.ScoringSpec | None:
+    """Return the next estimator to try, None after the last.
+
+    narrow: whether its passes may be in bf16, which a CPU that only emulates it must not.
+    """
+    rung = _next(scoring)
+    return rung if rung is None or narrow else widened(rung)
+
+
+def _next(scoring: s.ScoringSpec) -> s.ScoringSpec | None:
     if isinstance(scoring, s.ExactScoring):
         return None
     if isinstance(scoring, s.FeatureSpaceScoring | s.MaskGradientScoring):
         return LADDER[2]
-    known = [rung for rung in LADDER if rung == scoring]
+    known = [rung for rung in LADDER if widened(rung) == widened(scoring)]
     return LADDER[LADDER.index(known[0]) + 1] if known else s.ExactScoring()
 
 

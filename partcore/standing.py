@@ -53,6 +53,8 @@ class Standing:
     key: str
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     under_way: UnderWay | None = None
+    made_on: list[dict[str, Any]] = field(default_factory=list)
+    """The kinds of machine it ran on, in order."""
 
     def save(self, work: Path) -> CheckpointSaved:
         """Write everything to ``work``. Raises DiskFull."""
@@ -73,7 +75,9 @@ class Standing:
                 "numbers": now.tally.numbers(),
                 "stages": [stage.model_dump(mode="json") for stage in now.stages],
             }
-        saved = checkpoint.save(work / FILE, tensors, {"partial": metadata})
+        saved = checkpoint.save(
+            work / FILE, tensors, {"partial": metadata, "made_on": self.made_on}
+        )
         return CheckpointSaved(
             file=FILE, role="partial", sha256=saved.sha256, size=saved.size, epoch=0, step=0
         )
@@ -98,7 +102,7 @@ class Standing:
             outcomes[result.label] = Outcome(
                 result, own["correct"].bool(), own.get("kept"), own.get("margin")
             )
-        standing = cls(key, outcomes)
+        standing = cls(key, outcomes, made_on=metadata.get("made_on", []))
         if (now := partial.get("now")) is not None:
             own = checkpoint.under(tensors, "now")
             standing.under_way = UnderWay(
@@ -109,6 +113,16 @@ class Standing:
                 stages=[StageResult.model_validate(stage) for stage in now["stages"]],
             )
         return standing
+
+
+def made_on(work: Path) -> list[dict[str, Any]]:
+    """Return the kinds of machine that the evaluation in ``work`` ran on; none without one."""
+    try:
+        _, metadata = checkpoint.load(work / FILE)
+    except (FileNotFoundError, CheckpointInvalid):
+        return []
+    found: list[dict[str, Any]] = metadata.get("made_on", [])
+    return found
 
 
 def key(

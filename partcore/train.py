@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from domain.errors import ExperimentError, SpecInvalid
-from domain.events import CheckpointSaved, Evaluated, Event, Finished, Log, Progress
+from domain.events import CheckpointSaved, Evaluated, Event, Finished, Log, Progress, Started
 from domain.percent import percent
 from domain.presets import expand
 from domain.results import Evaluation
@@ -95,12 +95,15 @@ def keeping(events: Iterable[Event], work: Path) -> Iterator[Event]:
 
 
 def follow(events: Iterable[Event], printer: Printer) -> dict[str, object]:
-    """Show every event; return the summary."""
+    """Show every event; return the summary, with the facts of the machine and the data."""
     summary: dict[str, object] = {}
+    facts: dict[str, object] = {}
     for event in events:
         printer.show(event)
+        if isinstance(event, Started):
+            facts = dict(event.facts)
         if isinstance(event, Finished):
-            summary = dict(event.summary)
+            summary = {**event.summary, "facts": facts}
     return summary
 
 

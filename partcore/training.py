@@ -25,6 +25,7 @@ from partcore.data.sizes import require_enough
 from partcore.ema import Average
 from partcore.environment import Environment
 from partcore.folding import Twin
+from partcore.machine import emulates, machine, moved
 from partcore.map_cache import CachedMaps, MapCache
 from partcore.methods import perturbation
 from partcore.models import CamClassifier
@@ -86,6 +87,11 @@ class Trainer:
         self.combiner = self._combiner()
         self.streams = Streams.of(spec.seed)
         self.step = 0
+        self.made_on: list[dict[str, Any]] = [dict(machine(environment))]
+        """The kinds of machine the weights were trained on, in order; this one is the last."""
+        self.has_moved = False
+        self.narrow = spec.resources.emulate_precision or not emulates("bf16", self.device)
+        """Whether a floor may move scores to bf16."""
         self.saved_at = environment.clock()
         self.best: Best | None = None
         self.mask_record: dict[str, float] | None = None
@@ -345,7 +351,8 @@ class Trainer:
         x = self._laid_out(to_unit(images.x))
         found = score_ladder.measured(network, x, images.y, method, self.progress)
         self.metrics.add(self.step - 1, {"cam/fidelity": found})
-        floor, next_best = method.cam.fidelity_floor, score_ladder.better(method.cam.scores)
+        floor = method.cam.fidelity_floor
+        next_best = score_ladder.better(method.cam.scores, narrow=self.narrow)
         if floor is not None and found < floor and next_best is not None:
             self.method = score_ladder.with_scores(method, next_best)
             yield Log(
@@ -482,6 +489,7 @@ class Trainer:
             "refresh_epochs": self.refresh_epochs,
             "scaler": self.step_down.scaler.state_dict(),
             "diary": self.diary.state(),
+            "made_on": self.made_on,
             "spec": deciding(self.spec),
         }
 
@@ -511,7 +519,11 @@ class Trainer:
             self.combiner.load_state_dict(checkpoint.under(tensors, "combiner"))
         if isinstance(self.method, s.Part):
             scores = s.CamSpec.model_validate({"scores": metadata["scores"]}).scores
+            scores = scores if self.narrow else score_ladder.widened(scores)
             self.method = score_ladder.with_scores(self.method, scores)
+        earlier = metadata.get("made_on", [])
+        self.made_on = moved(earlier, self.made_on[-1])
+        self.has_moved = bool(earlier) and self.made_on is not earlier
 
     def finish(self) -> Iterator[Event]:
         """See that there are `best` weights: the last ones where nothing was held out."""

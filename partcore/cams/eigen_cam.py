@@ -20,7 +20,8 @@ class EigenCam:
 
     def __call__(self, readout: Readout) -> Tensor:
         """Return (N, h, w)."""
-        features = readout.features.float().nan_to_num(0.0, 0.0, 0.0)
+        wide = torch.promote_types(readout.features.dtype, torch.float32)
+        features = readout.features.to(wide).nan_to_num(0.0, 0.0, 0.0)
         cells = features.flatten(2).mT  # (N, h w, K)
         centred = cells - cells.mean(dim=1, keepdim=True)
         first = np.linalg.svd(centred.cpu().numpy(), full_matrices=False).Vh[:, 0]  # (N, K)

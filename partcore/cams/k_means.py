@@ -24,7 +24,7 @@ def k_means(points: Tensor, counted: Tensor, *, k: int, iterations: int) -> tupl
 def farthest_first(points: Tensor, counted: Tensor, *, k: int) -> Tensor:
     """Return k points of every set, (N, k, D): that nearest to the mean, then the farthest."""
     rows = torch.arange(len(points), device=points.device)
-    share = counted / counted.sum(dim=1, keepdim=True).clamp(min=1)
+    share = counted.to(points.dtype) / counted.sum(dim=1, keepdim=True).clamp(min=1)
     mean = torch.einsum("nk,nkd->nd", share, points)
     from_mean = (points - mean[:, None]).square().sum(dim=2)
     chosen = [points[rows, from_mean.masked_fill(~counted, torch.inf).argmin(dim=1)]]

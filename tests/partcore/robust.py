@@ -1,5 +1,6 @@
 """A network that was trained against attacks on real digits, made once for a process."""
 
+import copy
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,9 +47,12 @@ def digits(count: int) -> Images:
 
 
 def judged_right(count: int) -> tuple[CamClassifier, Tensor, Tensor]:
-    """The network and those of ``count`` digits that it classifies correctly."""
-    model, images = network(), digits(count)
-    x = to_unit(images.x)
+    """The network and those of ``count`` digits that it classifies correctly, in float64.
+
+    Two ways to the same attack then part at no sign and no comparison of nearly equal numbers.
+    """
+    model, images = copy.deepcopy(network()).double(), digits(count)
+    x = to_unit(images.x).double()
     with torch.no_grad():
         right = model(x).argmax(dim=1) == images.y
     return model, x[right], images.y[right]

@@ -22,6 +22,7 @@ from partcore.models.outline import outline as outline_of
 from partcore.modes import evaluating
 from partcore.randomness import generator
 from store.checkpoints import inspect
+from tests.partcore.exact import EQUAL
 
 SMALL = {
     "small-cnn": MODELS["small-cnn"],
@@ -51,8 +52,8 @@ def outline(name: str, *, channels: int, classes: int) -> CamClassifier:
 @cache
 def _lively(name: str) -> tuple[CamClassifier, torch.Tensor]:
     # Batch statistics of real inputs, so that evaluation mode keeps activations alive.
-    model = build({**SMALL, **{n: builder(f"torchvision:{n}") for n in FITTING}}[name])
-    x = torch.rand(4, 3, 32, 32, generator=generator(0))
+    model = build({**SMALL, **{n: builder(f"torchvision:{n}") for n in FITTING}}[name]).double()
+    x = torch.rand(4, 3, 32, 32, generator=generator(0), dtype=torch.float64)
     with torch.no_grad():
         model(x)
         model(x)
@@ -162,7 +163,7 @@ def test_features_are_those_after_the_last_batch_norm_and_relu(name):
     assert [type(layer) for layer in model.body[-2:]] == [nn.BatchNorm2d, nn.ReLU]
     features = model.features(x)
     assert features.min() == 0
-    torch.testing.assert_close(features, model.body[:-1](model.normalise(x)).relu())
+    torch.testing.assert_close(features, model.body[:-1](model.normalise(x)).relu(), **EQUAL)
 
 
 @pytest.mark.parametrize("name", [*SMALL, *FITTING])
@@ -177,8 +178,8 @@ def test_evaluation_is_deterministic_one_by_one_and_in_either_memory_format(name
         model.to(memory_format=torch.channels_last)
         permuted = model(x.to(memory_format=torch.channels_last))
     scale = logits.abs().max()
-    torch.testing.assert_close(apart / scale, logits / scale, atol=1e-5, rtol=0)
-    torch.testing.assert_close(permuted / scale, logits / scale, atol=1e-5, rtol=0)
+    torch.testing.assert_close(apart / scale, logits / scale, **EQUAL)
+    torch.testing.assert_close(permuted / scale, logits / scale, **EQUAL)
     assert weights_sha256(model.state_dict()) == before
 
 
@@ -231,15 +232,15 @@ def test_torchvisions_weights_are_a_function_of_the_generator(name):
 
 @pytest.mark.parametrize("name", [*FITTING, *MORE])
 def test_logits_are_those_of_torchvisions_own_network(name):
-    theirs = get_model(name, weights=None, num_classes=10, **only(name)).eval()
-    ours = build(builder(f"torchvision:{name}")).eval()
+    theirs = get_model(name, weights=None, num_classes=10, **only(name)).double().eval()
+    ours = build(builder(f"torchvision:{name}")).double().eval()
     assert isinstance(ours.head, PooledLinear)
-    x = torch.rand(2, 3, 64, 64, generator=generator(3))
+    x = torch.rand(2, 3, 64, 64, generator=generator(3), dtype=torch.float64)
     with torch.no_grad():
         ours(x)  # nothing in evaluation mode depends on having been run
         load_from(theirs, ours)
         expected, logits = theirs(ours.normalise(x)), ours(x)
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(logits, expected, **EQUAL)
 
 
 def only(name: str) -> dict[str, bool]:
@@ -257,15 +258,15 @@ def load_from(theirs: nn.Module, ours: CamClassifier) -> None:
 @pytest.mark.parametrize("name", ["efficientnet_b0", "shufflenet_v2_x0_5"])
 def test_training_draws_what_torchvisions_own_network_draws(name):
     """Stochastic depth and dropout stay alive in the traced body."""
-    theirs = get_model(name, weights=None, num_classes=10)
-    ours = build(builder(f"torchvision:{name}"))
+    theirs = get_model(name, weights=None, num_classes=10).double()
+    ours = build(builder(f"torchvision:{name}")).double()
     load_from(theirs, ours)
-    x = torch.rand(4, 3, 64, 64, generator=generator(3))
+    x = torch.rand(4, 3, 64, 64, generator=generator(3), dtype=torch.float64)
     outputs = []
     for network, images in ((ours, x), (theirs, ours.normalise(x))):
         torch.manual_seed(5)
         outputs.append(network.train()(images))
-    torch.testing.assert_close(*outputs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(*outputs, **EQUAL)
 
 
 def test_dropout_before_the_linear_layer_is_kept():

@@ -25,6 +25,7 @@ from partcore.attacks.project import L2_BALL
 from partcore.environment import Environment
 from partcore.evaluation import evaluate
 from partcore.modes import frozen
+from tests.partcore.exact import EQUAL
 from tests.partcore.robust import EPSILON, digits, judged_right, network
 
 pytestmark = pytest.mark.xdist_group("robust-network")  # trained once
@@ -55,7 +56,7 @@ def ours(attack: attacks.EvaluationAttack, start: Tensor | None = None) -> Tenso
     with frozen(model):
         attempt = attack(model, x, y, EPSILON, noise(x) if start is None else start)
     assert torch.equal(stands(model, attempt.x_adv, y), ~attempt.broken)
-    assert (attempt.x_adv - x).abs().max() <= EPSILON + 1e-6
+    assert (attempt.x_adv - x).abs().max() <= EPSILON + EQUAL["atol"]
     return ~attempt.broken
 
 
@@ -106,7 +107,7 @@ def test_pgd_in_l2_is_that_of_torchattacks():
     pgd = attacks.Pgd(step_size=0.15, num_steps=20, ball=L2_BALL)
     with frozen(model):
         attempt = pgd(model, x, y, 0.6, torch.zeros_like(x))
-    assert (attempt.x_adv - x).flatten(1).norm(dim=1).max() <= 0.6 + 1e-5
+    assert (attempt.x_adv - x).flatten(1).norm(dim=1).max() <= 0.6 + EQUAL["atol"]
     theirs = stands(model, rival(x, y), y)
     within_two_paired_errors(~attempt.broken, theirs)
     assert agreement(~attempt.broken, theirs) > 0.98

@@ -53,7 +53,7 @@ def test_two_ranks_have_one_processs_weights_after_twenty_steps(runs):
     alone, together = runs
     for name in (name for name in alone if not name.startswith("gradient/")):
         for rank in together:
-            assert (rank[name] - alone[name]).abs().max() < 1e-4, name
+            assert (rank[name] - alone[name]).abs().max() < 1e-9, name
     moved = alone["weight/head.linear.weight"] - alone["average/head.linear.weight"]
     assert moved.abs().max() > 1e-3, "nothing was trained"
 

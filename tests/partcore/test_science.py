@@ -33,6 +33,7 @@ from partcore.modes import evaluating, frozen
 from partcore.objectives import Trades
 from partcore.randomness import generator
 from partcore.training import Trainer
+from tests.partcore.exact import EQUAL, in_float64
 
 COUNT, SIDE = 6, 16
 
@@ -46,14 +47,15 @@ def _case() -> Readout:
         mean=torch.full((3,), 0.5),
         std=torch.full((3,), 0.25),
         generator=draw,
-    )
+    ).double()
     with torch.no_grad():
         for _ in range(20):
-            coarse = torch.rand(16, 3, 4, 4, generator=draw)
+            coarse = torch.rand(16, 3, 4, 4, generator=draw, dtype=torch.float64)
             model(F.interpolate(coarse, size=SIDE))
         model.head.linear.weight.normal_(std=0.3, generator=draw)
     model.eval()
-    x = F.interpolate(torch.rand(COUNT, 3, 4, 4, generator=draw), size=SIDE)
+    coarse = torch.rand(COUNT, 3, 4, 4, generator=draw, dtype=torch.float64)
+    x = F.interpolate(coarse, size=SIDE)
     return read(model, x, torch.arange(COUNT) % 5)
 
 
@@ -61,16 +63,16 @@ def case() -> Readout:
     return copy.deepcopy(_case())
 
 
-def unit(m: Tensor) -> Tensor:
-    """Min-max of one image's map; a constant one is 0."""
+def unit(m: Tensor, *, guard: float = 0.0) -> Tensor:
+    """Min-max of one image's map; a constant one is 0. guard: what grad-cam adds to the range."""
     span = m.max() - m.min()
-    return (m - m.min()) / span if span > 0 else torch.zeros_like(m)
+    return (m - m.min()) / (span + guard) if span > 0 else torch.zeros_like(m)
 
 
 def by_hand(raw: Tensor) -> Tensor:
     """One raw map (h, w) to (H, W), as grad-cam normalises and enlarges."""
-    large = F.interpolate(unit(raw)[None, None], size=(SIDE, SIDE), mode="bilinear")
-    return unit(large[0, 0])
+    large = F.interpolate(unit(raw, guard=1e-7)[None, None], size=(SIDE, SIDE), mode="bilinear")
+    return unit(large[0, 0], guard=1e-7)
 
 
 def features_and_gradients(readout: Readout, i: int) -> tuple[Tensor, Tensor]:
@@ -81,11 +83,11 @@ def features_and_gradients(readout: Readout, i: int) -> tuple[Tensor, Tensor]:
     return features[0].detach(), gradient[0]
 
 
-def assert_maps(readout: Readout, cam: Any, raw: list[Tensor], tolerance: float = 2e-4) -> None:
+def assert_maps(readout: Readout, cam: Any, raw: list[Tensor]) -> None:
     ours = heatmap(cam(readout), (SIDE, SIDE))
     expected = torch.stack([by_hand(m) for m in raw])
     assert expected.amax() > 0
-    torch.testing.assert_close(ours, expected, atol=tolerance, rtol=0)
+    torch.testing.assert_close(ours, expected, **EQUAL)
 
 
 # -- maps ---------------------------------------------------------------------------------------
@@ -110,14 +112,14 @@ def test_eq_5_grad_cam_plus_plus():
         weight = g**2 / (2 * g**2 + total * g**3 + 1e-6)  # grad-cam's guard
         w = (torch.where(g != 0, weight, 0.0) * g.relu()).sum(dim=(1, 2))
         raw.append((w[:, None, None] * a).sum(dim=0).relu())
-    assert_maps(readout, GradCamPlusPlus(), raw, tolerance=1e-3)
+    assert_maps(readout, GradCamPlusPlus(), raw)
 
 
 def masked_images(readout: Readout, i: int) -> Tensor:
     """x o M_k of one image, (K, 3, H, W)."""
     a = readout.features[i]
     large = F.interpolate(a[:, None], size=(SIDE, SIDE), mode="bilinear", align_corners=True)
-    masks = torch.stack([unit(m[0]) for m in large])
+    masks = torch.stack([unit(m[0], guard=1e-8) for m in large])
     return readout.x[i] * masks[:, None]
 
 
@@ -127,7 +129,7 @@ def test_eq_6_score_cam_as_the_report_writes_it():
     readout, raw = case(), []
     for i in range(COUNT):
         c = readout.y[i]
-        black = readout.model(torch.zeros(1, 3, SIDE, SIDE)).softmax(dim=1)[0, c]
+        black = readout.model(torch.zeros_like(readout.x[:1])).softmax(dim=1)[0, c]
         w = readout.model(masked_images(readout, i)).softmax(dim=1)[:, c] - black
         raw.append((w[:, None, None] * readout.features[i]).sum(dim=0).relu())
     assert_maps(readout, ScoreCamIncrease(ExactScores()), raw)
@@ -145,7 +147,7 @@ def test_a_baseline_cancels_under_a_softmax_over_channels_and_not_in_eq_6():
         return scores + 0.7
 
     plain, moved = ScoreCam(given)(readout), ScoreCam(shifted)(readout)
-    torch.testing.assert_close(plain, moved, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(plain, moved, **EQUAL)
     literal = [ScoreCamIncrease(s)(readout) for s in (given, shifted)]
     assert not torch.allclose(*literal, atol=1e-3)
 
@@ -181,7 +183,8 @@ def trainer_of(tmp_path: Path, preset: str) -> Trainer:
             },
         }
     )
-    return Trainer(spec, load(spec.data, tmp_path, seed=1), Environment(tmp_path, tmp_path))
+    trainer = Trainer(spec, load(spec.data, tmp_path, seed=1), Environment(tmp_path, tmp_path))
+    return in_float64(trainer)
 
 
 @pytest.mark.parametrize(
@@ -192,10 +195,11 @@ def trainer_of(tmp_path: Path, preset: str) -> Trainer:
     ],
     ids=["alg_1_part", "alg_2_part_plus_plus"],
 )
-def test_alg_1_and_alg_2_a_step_written_out(tmp_path, preset, kinds):
+def test_alg_1_and_alg_2_a_step_written_out(tmp_path, monkeypatch, preset, kinds):
     """CAM, mask, radii, random start, projected steps, cross-entropy, Nesterov's SGD."""
     ours, other = trainer_of(tmp_path, preset), trainer_of(tmp_path, preset)
     index = torch.arange(40)
+    monkeypatch.setattr("partcore.training.to_unit", lambda x: to_unit(x).double())
     for trainer in (ours, other):
         trainer.update(index.flip(0))  # a network whose maps are alive
         trainer.step += 1
@@ -203,7 +207,7 @@ def test_alg_1_and_alg_2_a_step_written_out(tmp_path, preset, kinds):
     model, method = other.model, other.spec.method
 
     images = other.train.x[index]
-    x = to_unit(other.augmentation(images, generator=other.streams.augment))
+    x = to_unit(other.augmentation(images, generator=other.streams.augment)).double()
     y = other.train.y[index]
     model.eval()
     readout = read(model, x, y)
@@ -212,7 +216,7 @@ def test_alg_1_and_alg_2_a_step_written_out(tmp_path, preset, kinds):
     s = torch.sigmoid(10 * (scaled - 0.5))
     high, low = float(method.epsilon_high), float(method.epsilon_low)
     radius = (s * high + (1 - s) * low)[:, None]
-    start = 2 * torch.rand(x.shape, generator=other.streams.attack) - 1
+    start = 2 * torch.rand(x.shape, generator=other.streams.attack, dtype=x.dtype) - 1
     x_adv = (x + start * radius).clamp(0, 1)
     for _ in range(3):
         leaf = x_adv.clone().requires_grad_()
@@ -220,7 +224,7 @@ def test_alg_1_and_alg_2_a_step_written_out(tmp_path, preset, kinds):
         moved = x_adv + float(method.attack.step_size) * gradient.sign()
         x_adv = torch.min(torch.max(moved, x - radius), x + radius).clamp(0, 1)
     assert torch.equal(batch.x, x)
-    torch.testing.assert_close(batch.x_adv, x_adv, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.x_adv, x_adv, **EQUAL)
 
     model.train()
     other.optimiser.zero_grad()
@@ -236,7 +240,7 @@ def test_alg_1_and_alg_2_a_step_written_out(tmp_path, preset, kinds):
         group["lr"] = rate
     ours.step_down(batch)
     for name, p in ours.model.named_parameters():
-        torch.testing.assert_close(p.detach(), expected[name], atol=2e-5, rtol=1e-3)
+        torch.testing.assert_close(p.detach(), expected[name], **EQUAL)
 
 
 def method_of(preset: str, **method: Any) -> Any:
@@ -301,7 +305,7 @@ def test_defect_1_maps_belong_to_the_images_and_not_to_places_in_the_batch():
     order = torch.tensor([3, 1, 5, 0, 4, 2])
     shuffled = read(readout.model, readout.x[order], readout.y[order])
     for cam in (GradCam(), GradCamPlusPlus(), ScoreCam(ExactScores())):
-        torch.testing.assert_close(cam(shuffled), cam(readout)[order], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(cam(shuffled), cam(readout)[order], **EQUAL)
 
 
 class Counting:

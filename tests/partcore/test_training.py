@@ -37,6 +37,7 @@ from partcore.schedules import constant, cosine
 from partcore.train import main
 from partcore.training import BEST, LAST, Trainer
 from partcore.validation import Best, Robustness
+from tests.partcore.exact import EQUAL, in_float64, rounding
 
 TINY: dict[str, Any] = {
     "preset": "part++",
@@ -280,7 +281,7 @@ def test_eq_8_every_pixel_stays_inside_its_own_radius(tmp_path, read_at):
         with evaluating(trainer.model), frozen(trainer.model):
             x_adv = method(trainer.model, x, y, generator=trainer.streams.attack).x
     ((epsilon, _),) = radii
-    assert ((x_adv - x).abs() <= epsilon + 1e-6).all()
+    assert ((x_adv - x).abs() <= epsilon + rounding(4, scale=2)).all()
     assert x_adv.min() >= 0
     assert x_adv.max() <= 1
     assert epsilon.min() < 0.1 < epsilon.max()
@@ -527,7 +528,8 @@ def optioned(name: str, **over: Any):
     }
     method = {"attack": {"steps": 2}, "warmup_epochs": 1, **OPTIONS[name].get("method", {})}
     training = {"epochs": 4, "batch_size": 48, **OPTIONS[name].get("training", {})}
-    return expand({**body, "method": method, "training": training})
+    insists = {"emulate_precision": True}  # on a CPU without bf16 too
+    return expand({**body, "method": method, "training": training, "resources": insists})
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -567,16 +569,19 @@ def test_a_floor_that_holds_moves_nothing(tmp_path):
     assert not [e for e in told if isinstance(e, Log) and "scores move" in e.message]
 
 
-def test_accumulation_attacks_the_very_images_of_the_whole_batch(tmp_path):
+def test_accumulation_attacks_the_very_images_of_the_whole_batch(tmp_path, monkeypatch):
+    monkeypatch.setattr("partcore.training.to_unit", lambda x: to_unit(x).double())
     images = []
     for parts in (1, 4):
         spec = spec_of(
-            method={"warmup_epochs": 0, "control": "random"}, training={"accumulation": parts}
+            method={"warmup_epochs": 0, "control": "random"},
+            training={"accumulation": parts, "fold_batch_norm": False},
         )
-        trainer = Trainer(spec, load(spec.data, tmp_path, seed=1), environment(tmp_path))
+        split = load(spec.data, tmp_path, seed=1)
+        trainer = in_float64(Trainer(spec, split, environment(tmp_path)))
         trainer.perturbed(torch.arange(20))
         images.append(trainer.perturbed(torch.arange(30))[0].x_adv)
-    torch.testing.assert_close(images[0], images[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(images[0], images[1], **EQUAL)
 
 
 def test_early_stop_ends_training_when_the_best_weights_are_old(tmp_path, monkeypatch):
