@@ -1,6 +1,16 @@
-"""``python -m partlab`` is `part`."""
+"""`part`, which is also ``python -m partlab``."""
 
-from partlab.cli import main
+import sys
+
+
+def main() -> None:
+    """Run `part`. Control-C is status 130 while the program is still being loaded, too."""
+    try:
+        from partlab import cli
+    except KeyboardInterrupt:
+        sys.exit(130)
+    cli.main()
+
 
 if __name__ == "__main__":
     main()

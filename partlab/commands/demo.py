@@ -21,7 +21,10 @@ app = typer.Typer()
 def demo(
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the picture, the tables, the lab.")
+        Path,
+        typer.Option(
+            "--output", "-o", file_okay=False, help="Folder for the picture, the tables, the lab."
+        ),
     ] = Path("demo-output"),
     settings: Annotated[
         list[str] | None,
