@@ -210,7 +210,7 @@ class Transport:
             return Unreachable(f"The lab at {self.url} does not answer in time.")
         if isinstance(error, (*SOCKS_ERRORS, httpx.ProxyError)):
             return Unreachable(f"{_proxy_named()} does not let us through to {self.url}.")
-        if isinstance(error, httpx.DecodingError | httpx.RemoteProtocolError):
+        if isinstance(error, httpx.DecodingError):
             return NotALab(f"{self.url} does not answer like a PART Lab ({error}).")
         return Unreachable(
             f"No lab answers at {self.url} ({error}). Start one here with `part up`, or name "
