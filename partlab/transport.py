@@ -197,7 +197,7 @@ class Transport:
             with self._http.stream(
                 "GET", PREFIX + path, headers=dict(headers), timeout=timeout
             ) as response:
-                if response.status_code >= 400:
+                if response.status_code >= 300:
                     response.read()
                 accepted(response)
                 yield response

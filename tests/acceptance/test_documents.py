@@ -24,8 +24,10 @@ import typer.main
 import yaml
 
 from domain.presets import expand
+from domain.run_state import RunState
 from partcore import train
 from partlab import cli
+from partlab.client import Client
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -284,7 +286,15 @@ def script_of(document: str) -> str:
     return "\n".join(lines)
 
 
+def leave_the_lab_idle(home: Path) -> None:
+    """Cancel what a document queued without waiting for it: the next reader would wait longest."""
+    with Client.from_environment(home / ".partlab") as client:
+        for run in client.runs(states=(RunState.QUEUED, RunState.RUNNING)):
+            client.cancel(run.id)
+
+
 @pytest.mark.acceptance
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("embedded-lab")
 def test_what_the_documents_show_runs_as_it_is_written(tree, tmp_path):
     home = tmp_path / "home"
@@ -301,10 +311,11 @@ def test_what_the_documents_show_runs_as_it_is_written(tree, tmp_path):
                     env=environment,
                     capture_output=True,
                     text=True,
-                    timeout=240,
+                    timeout=600,
                     check=False,
                 )
                 assert done.returncode == 0, done.stdout + done.stderr
                 assert "Traceback" not in done.stderr
+                leave_the_lab_idle(home)
     assert (tree / "mine" / "figures" / "budget.png").exists()
     assert "sound" in (tree / "card.md").read_text()
