@@ -108,7 +108,7 @@ def _newest(labs: tuple[Credentials, ...]) -> Iterator[Credentials]:
 
 def running_labs() -> tuple[Credentials, ...]:
     """Return the labs that run on this machine for this user, the newest first."""
-    folders = {state_folder(), *_noted_folders()}
+    folders = {state_folder(), *(folder for _, folder in noted_folders())}
     labs = [(lab, folder / "lab.json") for folder in folders if (lab := embedded_lab(folder))]
     return tuple(lab for lab, card in sorted(labs, key=lambda pair: -_changed(pair[1])))
 
@@ -120,13 +120,13 @@ def _changed(file: Path) -> float:
         return 0.0
 
 
-def _noted_folders() -> Iterator[Path]:
-    """Yield the folders of labs that were noted on this host; a home may be shared by several."""
+def noted_folders() -> Iterator[tuple[Path, Path]]:
+    """Yield each note made on this host (a home may be shared by several) and the folder in it."""
     for note in notes_folder().glob("*.json"):
         with suppress(UsageError):
             body = _read(note)
             if body.get("host") == socket.gethostname():
-                yield Path(str(body.get("state")))
+                yield note, Path(_text(body, "state", note))
 
 
 def _logged_in() -> Iterator[Credentials]:

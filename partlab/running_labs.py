@@ -1,7 +1,7 @@
 """Which labs `part up` keeps running on this machine: a note of each, so that `part` finds them.
 
 A note says where a lab's state folder is and nothing else. It is written when the lab is up and
-removed when it stops; one that a killed lab left behind is passed over.
+removed when it stops; one that a killed lab left behind is passed over, and removed by the next.
 """
 
 import hashlib
@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from partlab.credentials import notes_folder, write_private
+from partlab.credentials import embedded_lab, noted_folders, notes_folder, write_private
+from partlab.errors import UsageError
 
 
 @contextmanager
@@ -22,6 +23,7 @@ def noted(state: Path) -> Iterator[None]:
     note = notes_folder() / f"{digest[:16]}.json"
     # A lab whose owner has no writable home is found by PARTLAB_STATE or PART_URL alone.
     with suppress(OSError):
+        _forget_ended_labs()
         note.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(note, json.dumps({"state": str(state), "host": socket.gethostname()}) + "\n")
     try:
@@ -29,3 +31,10 @@ def noted(state: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             note.unlink(missing_ok=True)
+
+
+def _forget_ended_labs() -> None:
+    for note, folder in noted_folders():
+        with suppress(UsageError):
+            if embedded_lab(folder) is None:
+                note.unlink(missing_ok=True)

@@ -3,8 +3,11 @@
 import io
 import os
 import re
+import shlex
+import shutil
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal, TextIO
 
 WIDTHS = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
@@ -77,3 +80,16 @@ def _flushes(stream: TextIO) -> bool:
     except OSError:
         return False
     return True
+
+
+def program_name() -> str:
+    """Return what to type for `part`: the name alone if the shell finds this program by it."""
+    program = Path(sys.argv[0]).absolute()
+    on_path = shutil.which("part")
+    if on_path is not None and Path(on_path).absolute() == program:
+        return "part"
+    if program.name != "part":
+        return f"{shlex.quote(sys.executable)} -m partlab"
+    with suppress(ValueError):
+        program = program.relative_to(Path.cwd())
+    return shlex.quote(str(program))

@@ -1,11 +1,8 @@
 """`part up`: a lab on this machine."""
 
-import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -20,6 +17,7 @@ from partlab.commands import Json
 from partlab.credentials import find_credentials, state_folder
 from partlab.embedded.lab import Choices, EmbeddedLab
 from partlab.embedded.state import State
+from partlab.surroundings import program_name
 from partlab.terminal import console, print_json
 
 app = typer.Typer()
@@ -100,20 +98,7 @@ def hint(embedded: EmbeddedLab) -> str:
     """Say how another terminal reaches the lab, with words that work where this one stands."""
     example = Path("examples/digits.yaml")
     first = example if example.is_file() else "--preset part++ --set data.dataset=digits"
-    command = f"{_own_name()} submit {first} --follow"
+    command = f"{program_name()} submit {first} --follow"
     if find_credentials().url != embedded.url:
         command = f"export PART_URL={embedded.url}; {command}"
     return f"In another terminal: {command}"
-
-
-def _own_name() -> str:
-    """Return what to type for `part`: the name alone if the shell finds this program by it."""
-    program = Path(sys.argv[0]).absolute()
-    on_path = shutil.which("part")
-    if on_path is not None and Path(on_path).absolute() == program:
-        return "part"
-    if program.name != "part":
-        return f"{shlex.quote(sys.executable)} -m partlab"
-    with suppress(ValueError):
-        program = program.relative_to(Path.cwd())
-    return shlex.quote(str(program))

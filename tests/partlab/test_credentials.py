@@ -183,6 +183,9 @@ def test_a_lab_that_was_killed_is_passed_over_and_told(tmp_path):
             found = find_credentials()
             assert found.url == DEFAULT_URL
             assert "has ended; start it again: part up --state" in found.remark
+        running(tmp_path / "another", 8702, stack)
+        (note,) = notes_folder().iterdir()
+        assert "another" in note.read_text(), "the next lab removes the note of a killed one"
 
 
 @pytest.mark.usefixtures("nothing_named")

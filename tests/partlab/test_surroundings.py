@@ -5,11 +5,16 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from partlab import __main__, surroundings
 from partlab.client import Client
+from partlab.commands import up
+from partlab.credentials import store_credentials
+from partlab.embedded.lab import Choices, EmbeddedLab
+from partlab.embedded.state import State
 from partlab.transport import Patience
 from tests.making_weights import file as weights
 
@@ -235,6 +240,14 @@ def test_control_c_while_the_program_loads_is_130(monkeypatch):
     assert ended.value.code == 130
 
 
+def test_a_lab_that_is_stopped_while_it_starts_is_interrupted(tmp_path):
+    lab = EmbeddedLab(Choices(State(tmp_path)), tell=print)
+    lab.ask_to_stop()
+    child = SimpleNamespace(program=SimpleNamespace(title="API"), is_alive=True)
+    with pytest.raises(KeyboardInterrupt):
+        lab._await(child, lambda: False, 60)
+
+
 @pytest.mark.usefixtures("ada")
 def test_a_defect_is_one_line_and_its_traceback_is_asked_for(part, monkeypatch):
     def broken(*_, **__):
@@ -250,6 +263,44 @@ def test_a_defect_is_one_line_and_its_traceback_is_asked_for(part, monkeypatch):
     assert json.loads(part("ls", "--json").err)["code"] == "client-error"
     monkeypatch.setenv("PART_DEBUG", "1")
     assert "Traceback" in part("ls").err
+
+
+# What a message tells to type
+
+
+@pytest.mark.parametrize(
+    ("program", "found", "name"),
+    [
+        (".venv/bin/part", None, ".venv/bin/part"),
+        (".venv/bin/part", ".venv/bin", "part"),
+        ("bin/of all/part", None, "'bin/of all/part'"),
+        ("partlab/__main__.py", None, f"{sys.executable} -m partlab"),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_typed(monkeypatch, tmp_path, program, found, name):
+    file = tmp_path / program
+    file.parent.mkdir(parents=True)
+    file.write_text("#!/bin/sh\n")
+    file.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / found) if found else "/nowhere")
+    monkeypatch.setattr(sys, "argv", [str(file)])
+    assert surroundings.program_name() == name
+
+
+def test_another_terminal_is_told_where_the_lab_is_if_it_would_not_find_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = State(tmp_path / "no-state")
+    state.create()
+    lab = EmbeddedLab(Choices(state), tell=print, url="http://127.0.0.1:8701")
+    with state.announced(lab.url):
+        assert "PART_URL" not in up.hint(lab)
+        assert "submit --preset part++" in up.hint(lab)
+        store_credentials("https://lab", "token")
+        assert f"export PART_URL={lab.url}; " in up.hint(lab)
+        (tmp_path / "examples").mkdir()
+        (tmp_path / "examples" / "digits.yaml").write_text("")
+        assert "submit examples/digits.yaml" in up.hint(lab)
 
 
 # Who one is, and which version
