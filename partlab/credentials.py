@@ -108,9 +108,15 @@ def _newest(labs: tuple[Credentials, ...]) -> Iterator[Credentials]:
 
 def running_labs() -> tuple[Credentials, ...]:
     """Return the labs that run on this machine for this user, the newest first."""
-    folders = {state_folder(), *(folder for _, folder in noted_folders())}
-    labs = [(lab, folder / "lab.json") for folder in folders if (lab := embedded_lab(folder))]
-    return tuple(lab for lab, card in sorted(labs, key=lambda pair: -_changed(pair[1])))
+    usual = state_folder()
+    labs = {usual: embedded_lab(usual)}
+    for _, folder in noted_folders():
+        # A broken file of another lab is no reason not to use this one.
+        with suppress(UsageError):
+            labs.setdefault(folder, embedded_lab(folder))
+    alive = [(folder, lab) for folder, lab in labs.items() if lab is not None]
+    alive.sort(key=lambda pair: _changed(pair[0] / "lab.json"), reverse=True)
+    return tuple(lab for _, lab in alive)
 
 
 def _changed(file: Path) -> float:

@@ -158,6 +158,7 @@ def test_a_lab_on_any_folder_is_found_while_it_runs(tmp_path):
 def test_of_several_labs_the_newest_is_taken_and_the_others_are_told(tmp_path, monkeypatch):
     with ExitStack() as stack:
         older = running(tmp_path / "older", 8701, stack)
+        running(tmp_path / "broken", 8703, stack).card.write_text("{")
         running(tmp_path / "newer", 8702, stack)
         os.utime(older.card, (1, 1))
         found = find_credentials()
