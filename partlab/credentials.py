@@ -62,10 +62,10 @@ def find_credentials(state: Path | None = None) -> Credentials:
     Raises UsageError.
     """
     if state is not None:
-        found = embedded_lab(state)
-        if found is None:
+        lab = embedded_lab(state)
+        if lab is None:
             raise UsageError(f"{state} holds no running lab; start one: part up --state {state}")
-        return found
+        return lab
     url, token = os.environ.get("PART_URL", "").strip(), os.environ.get("PART_TOKEN", "").strip()
     if url:
         url = url.rstrip("/")
@@ -77,16 +77,16 @@ def find_credentials(state: Path | None = None) -> Credentials:
 
 
 def _known_token(url: str) -> str | None:
-    known = (*_stored(), *running_labs())
-    return next((stored.token for stored in known if stored.url == url), None)
+    candidates = (*_stored(), *running_labs())
+    return next((lab.token for lab in candidates if lab.url == url), None)
 
 
 def _stored() -> Iterator[Credentials]:
     """Yield what this user has, the most deliberate choice first."""
     yield from _logged_in()
     if os.environ.get("PARTLAB_STATE"):
-        if (found := embedded_lab(state_folder())) is not None:
-            yield found
+        if (lab := embedded_lab(state_folder())) is not None:
+            yield lab
     else:
         yield from _newest(running_labs())
 
@@ -153,11 +153,11 @@ def embedded_lab(state: Path) -> Credentials | None:
 
 
 def _ended() -> str | None:
-    """Say that the lab this shell means was killed, if that is so."""
-    folder = state_folder()
-    if not _read(folder / "lab.json"):
-        return None
-    return f"The lab in {folder} has ended; start it again: part up --state {folder}"
+    """Say which lab was killed, if this shell would have meant one."""
+    for folder in (state_folder(), *(folder for _, folder in noted_folders())):
+        if (folder / "lab.json").is_file():
+            return f"The lab in {folder} has ended; start it again: part up --state {folder}"
+    return None
 
 
 def _is_alive(pid: object) -> bool:

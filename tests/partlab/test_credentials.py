@@ -175,9 +175,10 @@ def test_of_several_labs_the_newest_is_taken_and_the_others_are_told(tmp_path, m
 
 
 @pytest.mark.usefixtures("nothing_named")
-def test_a_lab_that_was_killed_is_passed_over_and_told(tmp_path):
+@pytest.mark.parametrize("folder", ["home/.partlab", "elsewhere"])
+def test_a_lab_that_was_killed_is_passed_over_and_told(tmp_path, folder):
     with ExitStack() as stack:
-        state = running(tmp_path / "home" / ".partlab", 8701, stack)
+        state = running(tmp_path / folder, 8701, stack)
         card = json.loads(state.card.read_text())
         for gone in (2**22 + 1, 2**80, -1, 0, "x", None):
             state.card.write_text(json.dumps({**card, "pid": gone}))
