@@ -154,7 +154,9 @@ def embedded_lab(state: Path) -> Credentials | None:
 
 def _ended() -> str | None:
     """Say which lab was killed, if this shell would have meant one."""
-    for folder in (state_folder(), *(folder for _, folder in noted_folders())):
+    named = os.environ.get("PARTLAB_STATE")
+    others = () if named else (folder for _, folder in noted_folders())
+    for folder in (state_folder(), *others):
         if (folder / "lab.json").is_file():
             return f"The lab in {folder} has ended; start it again: part up --state {folder}"
     return None
