@@ -214,7 +214,7 @@ def _reaper(rows: Rows) -> Iterator[Finding]:
 
 
 def _stuck(rows: Rows) -> Iterator[Finding]:
-    bug = "report this with `part events RUN`: it should not be possible"
+    bug = "report this with `part show RUN --events`: it should not be possible"
     cases: tuple[tuple[Sequence[str], Level, str, str], ...] = (
         (
             rows.overdue,

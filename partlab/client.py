@@ -26,7 +26,7 @@ from domain.compare import Comparison
 from domain.ids import ID_PATTERN
 from domain.results import AuditReport
 from domain.run_state import RunState
-from partlab import downloads
+from partlab import downloads, naming
 from partlab.answers import (
     Answer,
     Artifact,
@@ -162,17 +162,22 @@ class Client:
         states: Sequence[RunState] = (),
         experiment: str | None = None,
         owner: str | None = None,
+        name: str | None = None,
         text: str | None = None,
         cursor: str | None = None,
         limit: int = 50,
     ) -> RunPage:
-        """Return a slice of the runs, newest first. ``text``: part of an id or name."""
+        """Return a slice of the runs, newest first.
+
+        name: the whole name. text: part of an id or name.
+        """
         return self._transport.get(
             "/runs",
             RunPage,
             state=tuple(states),
             experiment=experiment,
             owner=owner,
+            name=name,
             q=text,
             cursor=cursor,
             limit=limit,
@@ -189,36 +194,12 @@ class Client:
                 return
 
     def resolve(self, name: str) -> str:
-        """Return the id that ``name`` means.
+        """Return the id of the run that ``name`` means; see :func:`partlab.naming.run_id`."""
+        return naming.run_id(self, name)
 
-        name: an id, its beginning or its end if only one run has it, or ``latest``: one's newest.
-
-        Raises UsageError.
-        """
-        if name == "latest":
-            newest = self.page(owner=self.me().name, limit=1).items
-            if not newest:
-                raise UsageError("You have no run yet; start one with `part submit`.")
-            return newest[0].id
-        if re.fullmatch(ID_PATTERN, name):
-            return name
-        return self._only_one(name)
-
-    def _only_one(self, name: str) -> str:
-        text = name.lower()
-        if not text:
-            raise UsageError("Name a run: its id, a part of it, or `latest`.")
-        found = [
-            r.id
-            for r in self.page(text=text, limit=200).items
-            if r.id.startswith(text) or r.id.endswith(text)
-        ]
-        if len(found) > 1:
-            some = ", ".join(found[:4]) + (", …" if len(found) > 4 else "")
-            raise UsageError(f"{name!r} may be any of {len(found)} runs: {some}. Write more of it.")
-        if not found:
-            raise UsageError(f"No run's id begins or ends with {name!r}; `part ls` lists them.")
-        return found[0]
+    def resolve_checkpoint(self, name: str) -> str:
+        """Return the id of uploaded weights, given as id or name. Raises UsageError."""
+        return naming.checkpoint_id(self, name)
 
     def cancel(self, run_id: str) -> Run:
         """Cancel a queued run; ask a running one to stop. Raises Contradiction if it is over."""

@@ -30,11 +30,20 @@ def fetch(
 
     Raises DigestMismatch, ClientError.
     """
+    try:
+        return _fetch(transport, artifact, target, report or (lambda _: None))
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise UsageError(
+            f"{artifact.name} cannot be written to {target}: {error.filename} is in the way."
+        ) from error
+
+
+def _fetch(transport: Transport, artifact: Artifact, target: Path, report: Report) -> Path:
     if target.is_file() and sha256_of(target) == artifact.sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{target.name}.{artifact.sha256[:8]}.part")
-    _complete(transport, artifact, part, report or (lambda _: None))
+    _complete(transport, artifact, part, report)
     if (found := sha256_of(part)) != artifact.sha256:
         part.unlink()
         raise DigestMismatch(

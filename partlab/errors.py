@@ -6,6 +6,8 @@
     ├── UsageError              2   a file, option or run name that cannot be meant
     ├── Unreachable             3   nothing answers
     │   └── NotALab             3   something answers that is no lab of this version
+    ├── UnusableToken           3   a token with characters that no token has
+    ├── Defect                 70   `part` itself failed
     ├── DigestMismatch          1   a download is not what the lab says it is
     ├── LabBusy                 1   another `part up` holds the state folder
     ├── LabBroken               1   a part of the embedded lab does not start
@@ -45,6 +47,18 @@ class Unreachable(ClientError):
 
 class NotALab(Unreachable):
     """What answers there is no lab, or one of another version."""
+
+
+class UnusableToken(ClientError):
+    """The token cannot be sent; the message does not hold it."""
+
+    exit_status = 3
+
+
+class Defect(ClientError):
+    """An error that nobody foresaw."""
+
+    exit_status = 70  # EX_SOFTWARE of sysexits.h
 
 
 class DigestMismatch(ClientError):

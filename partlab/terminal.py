@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -52,7 +53,7 @@ def print_error(error: ClientError, *, as_json: bool) -> None:
     err = console(to_stderr=True)
     # Assembled, not marked up: what a server or a file says is never markup.
     fields = list(field_lines(error)) if isinstance(error, Refused) else []
-    headline = "the lab does not accept this:" if fields else str(error)
+    headline = "the lab does not accept this:" if fields else printable(str(error))
     err.print(Text.assemble(("error: ", "bold red"), headline), soft_wrap=True)
     for line in fields:
         err.print(line, soft_wrap=True)
@@ -64,7 +65,12 @@ def field_lines(error: Refused) -> Iterable[Text]:
     """Say of each wrong field where it is and what is allowed there."""
     for one in error.errors:
         where = one.pointer.removeprefix("/").replace("/", ".") or "(the whole spec)"
-        yield Text.assemble("  ", (where, "bold cyan"), f": {one.detail}")
+        yield Text.assemble("  ", (printable(where), "bold cyan"), f": {printable(one.detail)}")
+
+
+def printable(text: str) -> str:
+    """Return a stranger's text without what would command the terminal."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "?", text)
 
 
 def error_body(error: ClientError) -> Mapping[str, object]:

@@ -1,27 +1,44 @@
 """Requests that survive a restart of the lab, and answers that are values or typed errors."""
 
 import json
+import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, ValidationError
+from socksio import SOCKSError as SocksError
 
 from domain.errors import FieldError
-from partlab.errors import ClientError, NotALab, Overloaded, Unreachable, UsageError, refusal
+from partlab.errors import (
+    ClientError,
+    NotALab,
+    Overloaded,
+    Unreachable,
+    UnusableToken,
+    UsageError,
+    refusal,
+)
 
 A = TypeVar("A", bound=BaseModel)
 
 PREFIX = "/api/v1"
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 JSON = {"Content-Type": "application/json"}
 BLOCK = 1 << 20
 AGAIN = frozenset({429, 502, 503, 504})
+SOCKS_ERRORS = (SocksError, AssertionError)
+"""What httpcore lets pass when a SOCKS proxy is none: it asserts the kind of every reply."""
+NETWORK_ERRORS = (httpx.RequestError, *SOCKS_ERRORS)
+NETWORK_VARIABLES = (
+    "ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,22 +63,75 @@ class Patience:
         return seconds
 
 
+def address(url: str) -> tuple[str, str]:
+    """Return a lab's address as it is used, and its host. Raises Unreachable.
+
+    Nothing but scheme, host and port: a password would be shown wherever the address is.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+        httpx.URL(url.strip())
+    except (ValueError, httpx.InvalidURL):
+        raise Unreachable(_no_address(url)) from None
+    extras = (parts.path.strip("/"), parts.query, parts.fragment, parts.username, parts.password)
+    if parts.scheme not in {"http", "https"} or not host or any(extras) or " " in parts.netloc:
+        raise Unreachable(_no_address(url))
+    return f"{parts.scheme}://{parts.netloc}", host
+
+
+def _no_address(url: str) -> str:
+    # What stands before an @ may be a password.
+    shown = url.rpartition("@")[2]
+    return f"{shown!r} is no address of a lab; write http://host:port and nothing after it."
+
+
+def _authorization(token: str | None) -> Mapping[str, str]:
+    """Return the header that a token makes. Raises UnusableToken, which does not repeat it."""
+    if not token or not token.strip():
+        return {}
+    if not re.fullmatch(r"[\x21-\x7e]+", token.strip()):
+        raise UnusableToken(
+            "The token has a character that no token has, such as a line break, a space or a "
+            "typographic quote; copy it again, and nothing beside it."
+        )
+    return {"Authorization": f"Bearer {token.strip()}"}
+
+
+def _http_client(url: str, host: str, headers: Mapping[str, str], timeout: float) -> httpx.Client:
+    # A proxy of the environment has no business on the way to this very machine.
+    trust_env = not _is_loopback(host)
+    try:
+        return httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
+    except (ValueError, ImportError, OSError, httpx.InvalidURL) as error:
+        # Its words may repeat a proxy's password, so the variables are named instead.
+        raise UsageError(
+            f"The network settings of this shell cannot be used ({type(error).__name__}): "
+            f"{_proxy_named()}. Correct or unset it."
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".") == "localhost"
+
+
+def _proxy_named() -> str:
+    """Name the variables that lead requests elsewhere, without their values."""
+    names = [name for name in NETWORK_VARIABLES if os.environ.get(name)]
+    names += [name.lower() for name in NETWORK_VARIABLES if os.environ.get(name.lower())]
+    return f"the proxy or certificate of {' and '.join(names)}" if names else "the system's proxy"
+
+
 class Transport:
     """One connection pool to one lab."""
 
     def __init__(self, url: str, token: str | None, *, timeout: float, patience: Patience) -> None:
-        self.url = url.rstrip("/")
+        self.url, host = address(url)
         self.patience = patience
-        parts = urlsplit(self.url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise Unreachable(f"{url!r} is no address of a lab; write http://host:port.")
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=timeout,
-            # A proxy of the environment has no business on the way to this very machine.
-            trust_env=parts.hostname not in LOOPBACK,
-        )
+        self._http = _http_client(self.url, host, _authorization(token), timeout)
 
     def close(self) -> None:
         """Close the connections."""
@@ -101,7 +171,7 @@ class Transport:
             last = attempt + 1 >= self.patience.attempts
             try:
                 response = self._http.send(request)
-            except httpx.TransportError as error:
+            except NETWORK_ERRORS as error:
                 # What never left this machine may always be said again.
                 if last or not (repeatable or isinstance(error, httpx.ConnectError)):
                     raise self.unreachable(error) from error
@@ -127,17 +197,21 @@ class Transport:
             with self._http.stream(
                 "GET", PREFIX + path, headers=dict(headers), timeout=timeout
             ) as response:
-                if response.status_code >= 400:
+                if response.status_code >= 300:
                     response.read()
                 accepted(response)
                 yield response
-        except httpx.TransportError as error:
+        except NETWORK_ERRORS as error:
             raise self.unreachable(error) from error
 
-    def unreachable(self, error: httpx.TransportError) -> Unreachable:
+    def unreachable(self, error: Exception) -> Unreachable:
         """Return what to tell a person when nothing answers."""
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"The lab at {self.url} does not answer in time.")
+        if isinstance(error, (*SOCKS_ERRORS, httpx.ProxyError)):
+            return Unreachable(f"{_proxy_named()} does not let us through to {self.url}.")
+        if isinstance(error, httpx.DecodingError):
+            return NotALab(f"{self.url} does not answer like a PART Lab ({error}).")
         return Unreachable(
             f"No lab answers at {self.url} ({error}). Start one here with `part up`, or name "
             "another with PART_URL or `part login`."
@@ -175,8 +249,9 @@ def _encoded(body: object) -> bytes | FileBody:
     if isinstance(body, FileBody):
         return body
     try:
-        return json.dumps(body, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
+        # Not escaped: half a character, of an argument that is no UTF-8, must not get through.
+        return json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"This cannot be sent as JSON: {error}.") from error
 
 
@@ -185,8 +260,17 @@ def _query(given: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     pairs: list[tuple[str, str]] = []
     for name, value in given.items():
         several = value if isinstance(value, tuple | list) else (value,)
-        pairs += [(name, str(one)) for one in several if one is not None]
+        pairs += [(name, _as_text(value)) for value in several if value is not None]
     return tuple(pairs)
+
+
+def _as_text(value: object) -> str:
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!r} is no text in UTF-8.") from None
+    return text
 
 
 def accepted(response: httpx.Response) -> httpx.Response:
@@ -196,9 +280,16 @@ def accepted(response: httpx.Response) -> httpx.Response:
     body = _json_object(response)
     if "code" not in body and not response.is_server_error and response.status_code != 429:
         raise _stranger(response)
-    errors = [FieldError(str(e["pointer"]), str(e["detail"])) for e in body.get("errors", ())]
+    errors = list(_field_errors(body.get("errors")))
     detail = str(body.get("detail") or f"HTTP {response.status_code} {response.reason_phrase}")
     raise refusal(response.status_code, str(body.get("code", "http")), detail, errors)
+
+
+def _field_errors(given: object) -> Iterator[FieldError]:
+    """Read which fields are wrong, as far as that can be read."""
+    for entry in given if isinstance(given, list) else ():
+        if isinstance(entry, dict) and "detail" in entry:
+            yield FieldError(str(entry.get("pointer", "")), str(entry["detail"]))
 
 
 def shaped(response: httpx.Response, shape: type[A]) -> A:
@@ -220,7 +311,7 @@ def json_object(response: httpx.Response) -> Mapping[str, Any]:
 def _json_object(response: httpx.Response) -> Mapping[str, Any]:
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -299,6 +299,7 @@ def find(
     states: Sequence[RunState] = (),
     experiment: str | None = None,
     owner: str | None = None,
+    name: str | None = None,
     text: str | None = None,
     cursor: str | None = None,
     limit: int = 50,
@@ -314,6 +315,8 @@ def find(
         query = query.where(runs.c.experiment == experiment)
     if owner is not None:
         query = query.where(runs.c.owner == owner)
+    if name is not None:
+        query = query.where(runs.c.name == name)
     if text:
         columns = (runs.c.id, runs.c.name, runs.c.experiment, runs.c.preset)
         query = query.where(sa.or_(*(c.icontains(text, autoescape=True) for c in columns)))

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from partlab.client import Client
 from partlab.credentials import find_credentials
@@ -13,7 +14,7 @@ from partlab.transport import Patience
 
 RunName = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="A run's id, its beginning or end, or `latest`."),
+    typer.Argument(metavar="RUN", help="A run's id, a part of it, its name, or `latest`."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of text.")]
 
@@ -22,6 +23,8 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON instead of text."
 def lab() -> Iterator[Client]:
     """Open the lab this shell means."""
     found = find_credentials()
+    if found.remark:
+        console(to_stderr=True).print(Text(found.remark, style="yellow"), soft_wrap=True)
     # A person waits for the answer; a program that restarts a lab may use a more patient Client.
     with Client(found.url, found.token, patience=Patience(attempts=4)) as client:
         yield client

@@ -31,7 +31,10 @@ def upload(
         print_json(found)
         return
     out = console()
-    out.print(Text.assemble("uploaded ", (found.id, "bold"), f"  {found.model}"), soft_wrap=True)
+    # The same file again is the same checkpoint, under the name it had first.
+    named = f", named {found.name}" if found.name else ""
+    line = Text.assemble("uploaded ", (found.id, "bold"), f"  {found.model}{named}")
+    out.print(line, soft_wrap=True)
     hint = f"part evaluate --checkpoint {found.id} --set data.dataset=… --suite standard"
     out.print(Text(hint, style="dim"), soft_wrap=True)
 

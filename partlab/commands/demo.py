@@ -1,5 +1,6 @@
 """`part demo`: a lab, three runs, one table, one picture, and everything stopped again."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ from partlab import demo as story
 from partlab import figures, tables
 from partlab.commands import Json
 from partlab.commands.own_lab import own_lab
+from partlab.surroundings import program_name
 from partlab.terminal import console, print_json
 
 app = typer.Typer()
@@ -21,7 +23,10 @@ app = typer.Typer()
 def demo(
     *,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the picture, the tables, the lab.")
+        Path,
+        typer.Option(
+            "--output", "-o", file_okay=False, help="Folder for the picture, the tables, the lab."
+        ),
     ] = Path("demo-output"),
     settings: Annotated[
         list[str] | None,
@@ -65,5 +70,5 @@ def _tell(out: Console, outcomes: list[story.Outcome], files: list[Path], second
             out.print(tables.audit(one.evaluation.audit))
     for file in files:
         out.print(Text(str(file), style="bold"), soft_wrap=True)
-    again = f"part up --state {files[-1].parent / 'lab'}"
+    again = f"{program_name()} up --state {shlex.quote(str(files[-1].parent / 'lab'))}"
     out.print(Text(f"{figures.duration(seconds)} in all; look around with: {again}", style="dim"))

@@ -1,6 +1,7 @@
 """The lab itself: who waits, who works, who may."""
 
 import csv
+import shlex
 import sys
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -123,10 +124,12 @@ def login(
 
 
 def _secret(token_file: Path | None) -> str:
+    if token_file is None and not sys.stdin.isatty():
+        raise UsageError("Nobody can type a token here: give --token-file FILE, or - to pipe it.")
     if token_file is None:
         secret = Prompt.ask("Token", password=True, console=Console(stderr=True))
     elif str(token_file) == "-":
-        secret = sys.stdin.readline()
+        secret = _piped()
     else:
         secret = _read(token_file)
     if not (secret := secret.strip()):
@@ -134,19 +137,38 @@ def _secret(token_file: Path | None) -> str:
     return secret
 
 
+def _piped() -> str:
+    try:
+        return sys.stdin.readline()
+    except UnicodeDecodeError:
+        raise UsageError("Standard input is no text in UTF-8.") from None
+
+
 def _read(file: Path) -> str:
     try:
-        return file.read_text()
+        return file.read_text(encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error}.") from error
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is no text in UTF-8, so it holds no token.") from None
 
 
 @app.command()
-def whoami(*, as_json: Json = False) -> None:
+def whoami(
+    *,
+    as_shell: Annotated[
+        bool, typer.Option("--export", help='Write the token too: eval "$(part whoami --export)".')
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Say which lab and which user this shell means."""
     found = find_credentials()
     with lab() as client:
         user = client.me()
+    if as_shell:
+        url, secret = shlex.quote(client.url), shlex.quote(found.token or "")
+        sys.stdout.write(f"export PART_URL={url} PART_TOKEN={secret}\n")
+        return
     if as_json:
         print_json({"name": user.name, "role": user.role, "url": found.url, "from": found.origin})
     else:

@@ -33,7 +33,10 @@ def card(
     run: RunName,
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write (default: the terminal).")
+        Path | None,
+        typer.Option(
+            "--output", "-o", dir_okay=False, help="File to write (default: the terminal)."
+        ),
     ] = None,
 ) -> None:
     """Write a run's card in Markdown: training, results with intervals, verdict, provenance."""

@@ -38,7 +38,12 @@ def reproduce(
     ] = None,
     own: Annotated[
         Path | None,
-        typer.Option("--own-lab", metavar="FOLDER", help="Start a lab there for this command."),
+        typer.Option(
+            "--own-lab",
+            metavar="FOLDER",
+            file_okay=False,
+            help="Start a lab there for this command.",
+        ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="What to write.")] = Format.markdown,
 ) -> None:

@@ -32,7 +32,10 @@ Settings = Annotated[
 ]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show it until it has ended.")]
 Folder = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder to write to (default: the run's id).")
+    Path | None,
+    typer.Option(
+        "--output", "-o", file_okay=False, help="Folder to write to (default: the run's id)."
+    ),
 ]
 
 
@@ -58,7 +61,7 @@ def submit(
     body = _submission(file, settings, preset)
     with lab() as client:
         if dry_run:
-            print_json(client.expand(body))
+            print_json(client.expand(_with_ids(client, body)))
         else:
             _submit(client, body, follow=follow, as_json=as_json)
 
@@ -73,12 +76,20 @@ def _submission(file: str | None, settings: list[str] | None, preset: str | None
 
 
 def _submit(client: Client, body: dict[str, Any], *, follow: bool, as_json: bool) -> Run:
-    run = client.submit(body)
+    run = client.submit(_with_ids(client, body))
     if as_json and not follow:
         print_json(run)
     if not as_json:
         _tell_submitted(client, run)
     return _follow(client, run, as_json=as_json) if follow else run
+
+
+def _with_ids(client: Client, body: dict[str, Any]) -> dict[str, Any]:
+    """Write ids where `after` names runs, as commands do; the lab itself knows ids alone."""
+    after = body.get("after")
+    if not isinstance(after, list) or not all(isinstance(name, str) for name in after):
+        return body
+    return {**body, "after": [client.resolve(name) for name in after]}
 
 
 def _tell_submitted(client: Client, run: Run) -> None:
@@ -339,11 +350,12 @@ def _download(client: Client, wanted: list[Artifact], folder: Path, *, as_json: 
 def evaluate(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A finished run: id, part of it, `latest`."),
+        typer.Argument(metavar="[RUN]", help="A finished run: id, part of it, name, `latest`."),
     ] = None,
     *,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Uploaded weights instead; name the data with --set.")
+        str | None,
+        typer.Option(help="Uploaded weights, by id or name; give their data with --set."),
     ] = None,
     settings: Settings = None,
     suite: Annotated[
@@ -357,9 +369,10 @@ def evaluate(
     if (run is None) == (checkpoint is None):
         raise UsageError("Name a run, or uploaded weights with --checkpoint.")
     with lab() as client:
-        source = {"checkpoint": checkpoint}
         if run is not None:
             source = {"run": client.resolve(run), "weights": weights}
+        else:
+            source = {"checkpoint": client.resolve_checkpoint(str(checkpoint))}
         body: dict[str, Any] = {"kind": "evaluate", "source": source}
         if suite is not None:
             body["evaluation"] = {"suite": suite}

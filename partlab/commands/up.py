@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 
-from partlab import tables
+from partlab import running_labs, tables
 from partlab.commands import Json
-from partlab.credentials import state_folder
+from partlab.credentials import find_credentials, state_folder
 from partlab.embedded.lab import Choices, EmbeddedLab
 from partlab.embedded.state import State
+from partlab.surroundings import program_name
 from partlab.terminal import console, print_json
 
 app = typer.Typer()
@@ -27,14 +28,18 @@ def up(
     *,
     state: Annotated[
         Path | None,
-        typer.Option(help="Folder for everything the lab keeps (PARTLAB_STATE, ~/.partlab)."),
+        typer.Option(
+            file_okay=False,
+            help="Folder for everything the lab keeps (PARTLAB_STATE, ~/.partlab).",
+        ),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(min=1, max=65535, help="Port on loopback (8700, or the next free)."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of datasets (data, in the state folder).")
+        Path | None,
+        typer.Option(file_okay=False, help="Folder of datasets (data, in the state folder)."),
     ] = None,
     cpu_slots: Annotated[
         int | None,
@@ -62,7 +67,7 @@ def run_lab(embedded: EmbeddedLab, *, as_json: bool) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
-    with embedded.running():
+    with embedded.running(), running_labs.noted(embedded.state.folder):
         _announce(embedded, as_json=as_json)
         embedded.look_after()
         embedded.tell("stopping: runs are checkpointed and go on at the next start")
@@ -85,13 +90,15 @@ def _announce(embedded: EmbeddedLab, *, as_json: bool) -> None:
     shown = tables.facts((name.replace("_", " "), Text(place)) for name, place in places.items())
     title = "PART Lab is up; Ctrl-C stops it"
     out.print(Panel.fit(shown, title=title, border_style="green") if out.is_terminal else shown)
-    out.print(Text(hint(state), style="dim"), soft_wrap=True)
+    out.print(Text(hint(embedded), style="dim"), soft_wrap=True)
     sys.stdout.flush()
 
 
-def hint(state: State) -> str:
-    """Say how another terminal reaches the lab."""
-    first = "part submit examples/digits.yaml --follow"
-    if state.folder == state_folder():
-        return f"In another terminal: {first}"
-    return f"In another terminal: export PARTLAB_STATE={state.folder}; {first}"
+def hint(embedded: EmbeddedLab) -> str:
+    """Say how another terminal reaches the lab, with words that work where this one stands."""
+    example = Path("examples/digits.yaml")
+    first = example if example.is_file() else "--preset part++ --set data.dataset=digits"
+    command = f"{program_name()} submit {first} --follow"
+    if find_credentials().url != embedded.url:
+        command = f"export PART_URL={embedded.url}; {command}"
+    return f"In another terminal: {command}"

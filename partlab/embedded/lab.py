@@ -201,12 +201,15 @@ class EmbeddedLab:
         return child
 
     def _await(self, child: Child, is_ready: Callable[[], bool], seconds: float) -> None:
-        """Wait for a child to be ready. Raises LabBroken if it ends, or takes too long."""
+        """Wait for a child to be ready.
+
+        Raises LabBroken if it ends, or takes too long, KeyboardInterrupt if the lab is to stop.
+        """
         deadline = time.monotonic() + seconds
         name = child.program.title
         while not is_ready():
             if self.stopping:
-                raise LabBroken("Stopped before the lab was ready.")
+                raise KeyboardInterrupt
             if not child.is_alive:
                 raise LabBroken(f"The {name} {child.how_it_ended()}:\n{tail(child.log)}")
             if time.monotonic() > deadline:

@@ -75,6 +75,7 @@ def up(folder: Path, *options: str) -> Iterator[Up]:
     environment = {
         **os.environ,
         "PARTLAB_STATE": str(state),
+        "XDG_STATE_HOME": str(folder / "notes"),
         "PARTLAB_POLL_SECONDS": "0.5",
         "PARTLAB_THREADS": "1",
         # A shared lab's settings in the shell must not matter to an embedded one.

@@ -40,6 +40,7 @@ def no_lab_of_ones_own(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PARTLAB_STATE", str(tmp_path / "no-state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "notes"))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from partlab.errors import (
     Refused,
     SpecRefused,
     Unreachable,
+    UnusableToken,
     UsageError,
 )
 from partlab.news import Advanced, Ended, Logged, Measured, StateChanged
@@ -100,14 +101,40 @@ def test_a_run_is_named_by_any_telling_part_of_its_id(lab, finished, client):
     assert client.resolve(newest.id) == newest.id
     assert client.resolve(finished.id[:17]) == finished.id
     assert client.resolve(finished.id[-6:].upper()) == finished.id
-    with pytest.raises(UsageError, match=r"any of \d+ runs"):
+    with pytest.raises(UsageError, match="any of these runs") as refused:
         client.resolve("01")
-    with pytest.raises(UsageError, match="begins or ends"):
-        client.resolve("zzzzzz")
-    with pytest.raises(UsageError, match="Name a run"):
-        client.resolve("")
+    assert newest.id in str(refused.value)
+    for unknown in ("zzzzzz", "%", "_", "\u201clatest\u201d"):
+        with pytest.raises(UsageError, match="begins or ends"):
+            client.resolve(unknown)
+    for half in ("\udcff", "run\udc80"):
+        with pytest.raises(UsageError, match="UTF-8"):
+            client.resolve(half)
+    for nothing in ("", " "):
+        with pytest.raises(UsageError, match="Name a run"):
+            client.resolve(nothing)
     with Client(lab.url, lab.tokens["eve"]) as eve, pytest.raises(UsageError, match="no run yet"):
         eve.resolve("latest")
+
+
+def test_a_name_means_the_run_that_alone_has_it(client):
+    first = client.submit({**DIGITS, "name": "a b+c.d"})
+    assert client.resolve("a b+c.d") == first.id
+    # A name is not a pattern, and a part of one is no name.
+    for other in ("a b", "A B+C.D", "a_b+c.d", "%"):
+        with pytest.raises(UsageError, match="No run is named"):
+            client.resolve(other)
+    second = client.submit({**DIGITS, "name": "a b+c.d"})
+    with pytest.raises(UsageError, match="any of these runs") as refused:
+        client.resolve("a b+c.d")
+    assert {first.id, second.id} <= set(str(refused.value).split())
+
+
+def test_a_name_comes_before_a_part_of_an_id(client):
+    other = client.submit(DIGITS)
+    named = client.submit({**DIGITS, "name": other.id[-5:]})
+    assert client.resolve(other.id[-5:]) == named.id
+    assert client.resolve(other.id[-6:]) == other.id
 
 
 def test_what_is_no_id_never_becomes_part_of_a_path(client):
@@ -387,10 +414,79 @@ def test_silence_is_told_as_such(lab):
             time.sleep(0.1)
 
 
-@pytest.mark.parametrize("url", ["", "lab:8700", "ftp://lab", "http://"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "lab:8700", "ftp://lab", "file:///etc/passwd", "http://", "http://:8700", "//lab",
+        "http://lab:port", "http://lab:99999", "http://lab:-1", "http://[::1", "http://[zz]",
+        "http://la b", "http://lab/runs/x", "http://lab?x=1", "http://lab#x",
+        "http://ada:s3cret@lab", "http://a\x00b", "http://\udcff", "http://xn--\u00e9", "http://lab\n.evil",
+    ],
+)  # fmt: skip
 def test_what_is_no_address_is_told(url):
-    with pytest.raises(Unreachable, match="no address"):
+    with pytest.raises(Unreachable, match="no address") as refused:
         Client(url)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "used"),
+    [
+        ("http://lab:8700/", "http://lab:8700"),
+        (" https://lab \n", "https://lab"),
+        ("http://[::1]:8700", "http://[::1]:8700"),
+        ("http://l\u00e4b", "http://l\u00e4b"),
+    ],
+)
+def test_what_is_an_address_is_used(url, used):
+    with Client(url) as client:
+        assert client.url == used
+
+
+@pytest.mark.parametrize(
+    "token", ["a\nb", "\u201ctoken\u201d", "a\x00b", "t\u00f6ken", "a b", "\udcff"]
+)
+def test_a_token_that_cannot_be_one_is_never_repeated(token):
+    with pytest.raises(UnusableToken) as refused:
+        Client("http://lab", token)
+    assert token not in str(refused.value)
+
+
+def test_blanks_around_a_token_are_no_part_of_it(lab):
+    with Client(lab.url, f" {lab.tokens['ada']}\r\n") as client:
+        assert client.me().name == "ada"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTP_PROXY", "gopher://proxy:s3cret"),
+        ("http_proxy", "http://proxy:s3cret"),
+        ("ALL_PROXY", "socks9://u:s3cret@proxy"),
+        ("SSL_CERT_FILE", "/nowhere/s3cret.pem"),
+    ],
+)
+def test_network_settings_that_cannot_be_used_are_named_and_not_repeated(
+    monkeypatch, variable, value
+):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=variable) as refused:
+        Client("http://lab.invalid")
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05", b"\x05\xff", b"\x05\x00", b"\x04\x00"],
+)
+def test_a_socks_proxy_that_is_none_is_told(proxy, monkeypatch, answer):
+    monkeypatch.setenv("ALL_PROXY", proxy.url.replace("http:", "socks5:"))
+    proxy.answers[:] = [answer] * 2
+    with (
+        Client("http://lab.invalid", patience=HURRIED) as client,
+        pytest.raises(Unreachable, match="ALL_PROXY"),
+    ):
+        client.me()
 
 
 def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(lab, monkeypatch):

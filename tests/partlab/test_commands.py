@@ -403,6 +403,13 @@ def test_the_lab_shows_its_queue_workers_and_presets(part):
     assert "version" in json.loads(part("version", "--json").out)
 
 
+class Typing(io.StringIO):
+    """A terminal's keyboard."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def test_login_stores_what_works_and_nothing_else(lab, part, tmp_path, monkeypatch):
     stored = tmp_path / "config" / "partlab" / "credentials.json"
     secret = tmp_path / "secret"
@@ -419,6 +426,8 @@ def test_login_stores_what_works_and_nothing_else(lab, part, tmp_path, monkeypat
     assert "eve (viewer)" in part("whoami").out
     monkeypatch.setattr("sys.stdin", io.StringIO(lab.tokens["bob"]))
     assert "as bob" in part("login", lab.url, "--token-file", "-").out
+    assert "--token-file" in part("login", lab.url).err, "nobody can type it into a pipe"
+    monkeypatch.setattr("sys.stdin", Typing())
     monkeypatch.setattr("rich.prompt.Prompt.ask", lambda *_, **__: lab.tokens["ada"])
     assert "as ada" in part("login", lab.url).out
     monkeypatch.setattr("rich.prompt.Prompt.ask", lambda *_, **__: " ")
