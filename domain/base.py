@@ -3,8 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from domain.wording import unknown
+
+MOST_INTEGER = 2**53
+"""The greatest whole number that every reader of JSON agrees on."""
 
 
 class Model(BaseModel):
@@ -18,8 +23,44 @@ class Model(BaseModel):
     )
 
 
+def _strict(schema: Any) -> Any:  # noqa: ANN401 - a tree of dicts and lists
+    """Return a core schema whose numbers and booleans take nothing else."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(map(_strict, schema))
+    if not isinstance(schema, dict):
+        return schema
+    kind = schema.get("type")
+    if kind in {"float", "bool"}:
+        return {**schema, "strict": True}
+    if kind == "int" and not schema.get("strict"):
+        whole = {"le": MOST_INTEGER, "ge": -MOST_INTEGER, **schema, "strict": True}
+        return core_schema.no_info_before_validator_function(_whole, whole)  # type: ignore[arg-type]
+    return {key: _strict(value) for key, value in schema.items()}
+
+
+def _whole(value: object) -> object:
+    """Read 3.0 as 3: some writers of JSON and YAML know one kind of number only."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class SpecModel(Model):
-    """A value that people write by hand: an unknown field is told what is allowed."""
+    """A value that people write by hand.
+
+    An unknown field is told what is allowed. Nothing is read as what it is not: ``true`` and
+    ``"3"`` are no numbers, 3.0 is the whole number 3, and no number is NaN or infinite.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls,
+        source: Any,  # noqa: ANN401
+        handler: GetCoreSchemaHandler,
+    ) -> CoreSchema:
+        """Return the schema with every scalar in it strict, so that no new field can forget to."""
+        schema: CoreSchema = _strict(handler(source))
+        return schema
 
     @model_validator(mode="before")
     @classmethod
@@ -27,8 +68,7 @@ class SpecModel(Model):
         if isinstance(body, Mapping):
             for name in body:
                 if name not in cls.model_fields:
-                    allowed = ", ".join(cls.model_fields)
-                    raise misfit(str(name), f"there is no such field; allowed: {allowed}")
+                    raise _misfit((str(name),), unknown("field", name, cls.model_fields))
         return body
 
 
@@ -37,4 +77,8 @@ def misfit(field: str, detail: str) -> PydanticCustomError:
 
     field: a path such as ``method/warmup_epochs``, relative to that model.
     """
-    return PydanticCustomError("misfit", "{detail}", {"field": field, "detail": detail})
+    return _misfit(tuple(field.split("/")), detail)
+
+
+def _misfit(place: tuple[str, ...], detail: str) -> PydanticCustomError:
+    return PydanticCustomError("misfit", "{detail}", {"place": place, "detail": detail})

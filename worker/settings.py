@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from domain import forms
 from store.rows import SlotSpec
 from store.settings import StoreSettings
 from worker import gpus
@@ -28,9 +29,9 @@ class WorkerSettings(StoreSettings):
     """Runs this host trains on its CPU at once."""
     gpu_slots: int | None = Field(default=None, ge=0, le=64)
     """GPUs offered, from device 0 on (default: as many as `nvidia-smi` shows)."""
-    cpu_queue: str = Field(default="cpu", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    cpu_queue: str = Field(default="cpu", pattern=forms.QUEUE)
     """Which queue the CPU slots serve."""
-    gpu_queue: str = Field(default="gpu", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    gpu_queue: str = Field(default="gpu", pattern=forms.QUEUE)
     """Which queue the GPUs serve."""
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0)
     """CPU cores that `resources.cores` of runs may count on; 0 counts none."""

@@ -11,6 +11,7 @@ from api.etags import etag, etag_matches, required
 from api.lab import TheLab
 from api.models import Event, Items, JsonObject, PositionAnswer, Run, RunPage, items
 from api.routes import PREFIX, RunId
+from domain import forms
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
 from domain.spec import Name
@@ -46,7 +47,7 @@ EXAMPLES: dict[str, Any] = {
 }
 Submission = Annotated[dict[str, Any], Body(openapi_examples=EXAMPLES)]
 IfNoneMatch = Annotated[str | None, Header(description="The ETag you have.")]
-PlainText = r"^[^\x00]{0,200}$"
+PlainText = forms.SEARCH
 
 
 @router.post("/runs", status_code=202)
@@ -55,7 +56,7 @@ def submit_run(
     lab: TheLab,
     user: Submitter,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
+    idempotency_key: Annotated[str | None, Header(pattern=forms.KEY)] = None,
 ) -> Run:
     """Queue a run.
 
