@@ -113,7 +113,8 @@ async def get_run(
     response: Response,
     if_none_match: IfNoneMatch = None,
     wait: Annotated[
-        float, Query(ge=0, le=60, description="Seconds to wait for another version.")
+        float,
+        Query(ge=0, le=60, allow_inf_nan=False, description="Seconds to wait for another version."),
     ] = 0,
 ) -> Run:
     """Show a run. With `wait`, answer when it changes or has ended, or when that time is over."""
