@@ -47,8 +47,13 @@ def pointer(location: Location, body: object) -> str:
         if not is_last and isinstance(body, Mapping) and part == body.get("kind"):
             continue
         body = _child(body, part)
-        steps.append(cut(str(part)).replace("~", "~0").replace("/", "~1"))
+        steps.append(step(part))
     return "".join(f"/{step}" for step in steps)
+
+
+def step(name: object) -> str:
+    """Return one step of a JSON pointer; a long name is cut."""
+    return cut(str(name)).replace("~", "~0").replace("/", "~1")
 
 
 def _child(body: object, part: int | str) -> object:

@@ -11,9 +11,6 @@ from typing import Any, NoReturn
 
 from domain.wording import cut, shown
 
-MOST_DIGITS = 400
-"""Digits of a whole number; the greatest that anything here means has 16."""
-
 
 class Malformed(ValueError):
     """A text that is not in its format; the message says what is wrong and where."""
@@ -39,11 +36,14 @@ def parse(text: str) -> object:
             object_pairs_hook=unique,
             parse_constant=_no_number,
             parse_float=finite,
-            parse_int=whole,
         )
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise Malformed(f"{error.msg} ({place})") from None
+    except Malformed:
+        raise
+    except ValueError:  # what int() says of more digits than Python turns into a number
+        raise Ambiguous("a number has too many digits") from None
     except RecursionError:
         raise Malformed("it is nested too deep") from None
 
@@ -64,13 +64,6 @@ def finite(text: str) -> float:
     if not math.isfinite(value):
         raise Ambiguous(f"{cut(text)} is no finite number")
     return value
-
-
-def whole(text: str) -> int:
-    """Read a whole number. Raises Ambiguous for one of absurd length."""
-    if len(text) > MOST_DIGITS:
-        raise Ambiguous(f"a number has {len(text)} digits")
-    return int(text)
 
 
 def _no_number(name: str) -> NoReturn:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from domain.errors import FieldError
-from domain.field_errors import MOST_ERRORS
-from domain.wording import cut, shown
+from domain.field_errors import MOST_ERRORS, step
+from domain.wording import shown
 
 MOST_DEEP = 32
 """Levels of lists and objects in a submission; specs have seven."""
@@ -33,12 +33,13 @@ def _odd(value: object, pointer: str, depth: int) -> Iterator[FieldError]:
         yield FieldError(pointer, f"write a finite number, not {shown(value)}")
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            below = f"{pointer}/{cut(str(name)).replace('~', '~0').replace('/', '~1')}"
+            below = f"{pointer}/{step(name)}"
             yield from _odd_text(str(name), below)
             yield from _odd(item, below, depth + 1)
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            yield from _odd(item, f"{pointer}/{index}", depth + 1)
+            if type(item) is not int:  # 100,000 numbers are no work
+                yield from _odd(item, f"{pointer}/{index}", depth + 1)
 
 
 def _odd_text(text: str, pointer: str) -> Iterator[FieldError]:

@@ -31,6 +31,8 @@ from domain.plain_values import MOST_DEEP
 from domain.wording import shown
 
 Reader = Callable[[str], object]
+MOST_DIGITS = 4000
+"""Digits of a whole number; Python itself reads 4300."""
 MOST_VALUES = 100_000
 """Values a YAML document may come to: a few lines of aliases can stand for billions."""
 _NULL = re.compile(r"(null|Null|NULL|~)?")
@@ -204,6 +206,12 @@ def _at(event: Event, detail: str) -> Ambiguous:
     return Ambiguous(f"{detail} ({_place(event.start_mark)})")
 
 
+def _whole_number(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise Ambiguous("a number has too many digits")
+    return int(text)
+
+
 def _scalar(event: Event) -> object:
     """Return what a scalar means by YAML 1.2's core schema; quoted, it is text."""
     text = str(event.value)
@@ -212,7 +220,7 @@ def _scalar(event: Event) -> object:
     if text in _TRUTH:
         return _TRUTH[text]
     if _WHOLE.fullmatch(text):
-        return json_text.whole(text)
+        return _whole_number(text)
     if _OTHER_BASES.fullmatch(text):
         return int(text, 0)
     if _NUMBER.fullmatch(text):

@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 # Bounded on purpose: Fraction("1e999999999") would compute for hours.
 _WRITTEN = re.compile(r"\s*[+-]?[0-9.]{1,40}(/[0-9]{1,40})?(e[+-]?[0-9]{1,3})?\s*", re.IGNORECASE)
+_FINEST = 10**30
+"""Greatest denominator: what is written out must be readable again."""
 _HINT = 'write grey levels as a fraction such as "8/255", or a number in [0, 1] such as 0.03'
 
 
@@ -29,6 +31,8 @@ def parse_radius(value: object) -> Fraction:
         raise ValueError(f"not a pixel radius; {_HINT}") from None
     if not 0 <= radius <= 1:
         raise ValueError(f"{value} is outside [0, 1]; {_HINT}")
+    if radius.denominator > _FINEST:
+        raise ValueError(f"{value} is finer than any pixel; {_HINT}")
     return radius
 
 
