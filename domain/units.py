@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from domain.wording import shown
+
 # Bounded on purpose: Fraction("1e999999999") would compute for hours.
 _WRITTEN = re.compile(r"\s*[+-]?[0-9.]{1,40}(/[0-9]{1,40})?(e[+-]?[0-9]{1,3})?\s*", re.IGNORECASE)
 _FINEST = 10**30
@@ -21,6 +23,8 @@ def parse_radius(value: object) -> Fraction:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Fraction):
         raise ValueError(_HINT)  # noqa: TRY004 - pydantic turns ValueError into a field error
+    if isinstance(value, int) and value not in (0, 1):
+        raise ValueError(f"{shown(value)} is outside [0, 1]; {_HINT}")
     if not _WRITTEN.fullmatch(str(value)):
         raise ValueError(f"not a pixel radius; {_HINT}")
     try:
