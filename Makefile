@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format test test-fast chaos demo table-1 table-2 up bench bench-core bench-queue \
+.PHONY: help install lock check format test test-fast chaos fuzz demo table-1 table-2 up bench bench-core bench-queue \
   audit-selftest docs clean
 
 help: ## list the targets
@@ -46,12 +46,17 @@ test: check ## everything: checks, all tests, coverage of the service at 90 % or
 	$(BIN)/coverage report --fail-under=90
 
 test-fast: $(STAMP) ## the tests without those that start a whole lab
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not acceptance"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not acceptance and not fuzz"
 
 N ?= 20
 chaos: $(STAMP) ## N=200: random faults over a real lab, half on each database; then planted defects
 	$(BIN)/python -m tests.chaos --sequences $(N)
 	$(BIN)/python -m tests.chaos --planted
+
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+fuzz: $(STAMP) ## random search with a fresh seed, printed; SEED=7 repeats one
+	@echo "make fuzz SEED=$(SEED)"
+	$(BIN)/python -m pytest -m fuzz --hypothesis-seed=$(SEED)
 
 demo: $(STAMP) ## train PART++ beside PGD-AT on real digits, attack both, draw the picture
 	$(BIN)/part demo

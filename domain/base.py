@@ -40,11 +40,11 @@ def _strict(schema: Any, model: type[BaseModel]) -> Any:  # noqa: ANN401 - a tre
         return {**schema, "strict": True}
     if kind == "int" and not schema.get("strict"):
         whole = {"le": MOST_INTEGER, "ge": -MOST_INTEGER, **schema, "strict": True}
-        return core_schema.no_info_before_validator_function(_whole, whole)  # type: ignore[arg-type]
+        return core_schema.no_info_before_validator_function(_whole, whole)
     inner = {key: _strict(value, model) for key, value in schema.items()}
     if kind == "tuple" and "max_length" in schema:
         check = partial(_measured, schema["max_length"])
-        return core_schema.no_info_before_validator_function(check, inner)  # type: ignore[arg-type]
+        return core_schema.no_info_before_validator_function(check, inner)
     return inner
 
 

@@ -17,7 +17,6 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     DocumentStartEvent,
-    Event,
     MappingEndEvent,
     MappingStartEvent,
     SequenceEndEvent,
@@ -31,6 +30,8 @@ from domain.plain_values import MOST_DEEP
 from domain.wording import shown
 
 Reader = Callable[[str], object]
+Event = Any
+"""One of ruamel's, whose attributes have no types."""
 MOST_DIGITS = 4000
 """Digits of a whole number; Python itself reads 4300."""
 MOST_VALUES = 100_000

@@ -10,7 +10,7 @@ from domain.wording import shown
 
 # Bounded on purpose: Fraction("1e999999999") would compute for hours.
 _WRITTEN = re.compile(r"\s*[+-]?[0-9.]{1,40}(/[0-9]{1,40})?(e[+-]?[0-9]{1,3})?\s*", re.IGNORECASE)
-_FINEST = 10**30
+_FINEST = 10**39
 """Greatest denominator: what is written out must be readable again."""
 _HINT = 'write grey levels as a fraction such as "8/255", or a number in [0, 1] such as 0.03'
 

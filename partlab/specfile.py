@@ -10,6 +10,7 @@ from domain.json_text import Ambiguous, Malformed, decoded
 from domain.wording import cut
 from partlab.errors import UsageError
 
+
 def read_submission(file: str) -> dict[str, Any]:
     """Read a submission; ``-`` is standard input in any of the formats.
 

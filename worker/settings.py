@@ -10,7 +10,7 @@ from pydantic import Field
 
 from domain import forms
 from store.rows import SlotSpec
-from store.settings import StoreSettings
+from store.settings import BrokerUrl, StoreSettings
 from worker import gpus
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class WorkerSettings(StoreSettings):
     """Read from the environment when a worker starts."""
 
-    broker_url: str | None = None
+    broker_url: BrokerUrl | None = None
     """Redis or Valkey URL whose messages wake this worker; without one it polls."""
     data: Path | None = None
     """Data root that datasets are read from (default: `data` in the state folder)."""

@@ -62,7 +62,9 @@ def _without(body: Any, pointer: str) -> Any:
     """Return a body without the field at a pointer."""
     first, _, rest = pointer.removeprefix("/").partition("/")
     if isinstance(body, list):
-        return [_without(item, f"/{rest}") if i == int(first) else item for i, item in enumerate(body)]
+        return [
+            _without(item, f"/{rest}") if i == int(first) else item for i, item in enumerate(body)
+        ]
     if not rest:
         return {name: item for name, item in body.items() if name != first}
     return {name: _without(v, f"/{rest}") if name == first else v for name, v in body.items()}
@@ -164,8 +166,12 @@ STRICT = [
     ({"training": {"nesterov": 0}}, "/training/nesterov"),
     ({"schema_version": True}, "/schema_version"),
     ({"method": {"attack": {"steps": True}}}, "/method/attack/steps"),
-    ({"method": {"attack": {"steps": {"points": [[0, "3"]]}}}}, "/method/attack/steps/points/0/1"),
-    ({"evaluation": {"corruptions": {"severities": [True]}}}, "/evaluation/corruptions/severities/0"),
+    ({"training": {"milestones": [0.1, True]}}, "/training/milestones/1"),
+    ({"method": {"mask": {"tau": {"points": [[0, "3"]]}}}}, "/method/mask/tau/points/0/1"),
+    (
+        {"evaluation": {"corruptions": {"severities": [True]}}},
+        "/evaluation/corruptions/severities/0",
+    ),
 ]
 
 
@@ -185,8 +191,14 @@ def test_a_whole_number_may_have_a_point():
 
 def test_many_errors_are_told_in_a_few():
     with pytest.raises(SpecInvalid) as caught:
-        expand({"preset": "part++", "data": DATA, "training": dict.fromkeys(
-            ("epochs", "batch_size", "momentum", "nesterov"), "x"), "tags": [1] * 32})
+        expand(
+            {
+                "preset": "part++",
+                "data": DATA,
+                "training": dict.fromkeys(("epochs", "batch_size", "momentum", "nesterov"), "x"),
+                "tags": [1] * 32,
+            }
+        )
     assert len(caught.value.errors) == 21
     assert "more errors" in caught.value.errors[-1].detail
 
