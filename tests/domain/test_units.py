@@ -42,5 +42,5 @@ def test_writing_and_reading_a_radius_loses_nothing(radius):
 
 @pytest.mark.parametrize("written", [1e-320, 5e-324, "1e-300", Fraction(1, 10**40)])
 def test_what_could_not_be_read_again_is_refused(written):
-    with pytest.raises(ValueError, match="finer than any pixel|not a pixel radius"):
+    with pytest.raises(ValueError, match=r"finer than any pixel|not a pixel radius"):
         parse_radius(written)
