@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock check format browser test test-fast test-cpus chaos demo table-1 table-2 up bench \
-  bench-core bench-queue audit-selftest docs clean
+.PHONY: help install lock check format browser test test-fast test-cpus chaos fuzz demo table-1 table-2 \
+  up bench bench-core bench-queue audit-selftest docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,7 +62,7 @@ test: check browser ## everything: checks, all tests, coverage of the service at
 	$(BIN)/coverage report --fail-under=90
 
 test-fast: $(STAMP) ## the tests without those that start a whole lab
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not acceptance"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not acceptance and not fuzz"
 
 test-cpus: $(STAMP) ## the numeric tests as CPUs with fewer vector units compute them, a line each
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.cpus
@@ -71,6 +71,11 @@ N ?= 20
 chaos: $(STAMP) ## N=200: random faults over a real lab, half on each database; then planted defects
 	$(BIN)/python -m tests.chaos --sequences $(N)
 	$(BIN)/python -m tests.chaos --planted
+
+SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
+fuzz: $(STAMP) ## random search with a fresh seed, printed; SEED=7 repeats one
+	@echo "make fuzz SEED=$(SEED)"
+	$(BIN)/python -m pytest -m fuzz --hypothesis-seed=$(SEED)
 
 demo: $(STAMP) ## train PART++ beside PGD-AT on real digits, attack both, draw the picture
 	$(BIN)/part demo

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI, Security
+from fastapi import Depends, FastAPI, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
@@ -14,9 +14,11 @@ from fastapi.staticfiles import StaticFiles
 import web
 from api import pages, problems
 from api.auth import Authentication
+from api.bodies import JsonBodies
 from api.edge import Edge
 from api.lab import open_lab
 from api.models import Problem
+from api.queries import known_query
 from api.routes import PREFIX, administration, checkpoints, results, runs, service
 from api.settings import ApiSettings
 
@@ -68,6 +70,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         lifespan=_running,
+        dependencies=[Depends(known_query)],
     )
     app.state.lab = open_lab(settings)
     problems.install(app)
@@ -78,6 +81,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.include_router(pages.router)
     app.mount("/static", StaticFiles(directory=web.STATIC), name="static")
     # The last added is the outermost.
+    app.add_middleware(JsonBodies, prefix=PREFIX, raw={checkpoints.PATH})
     app.add_middleware(Authentication, lab=app.state.lab)
     app.add_middleware(
         Edge,

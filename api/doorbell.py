@@ -55,7 +55,7 @@ class Doorbell:
                 self._url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS
             ) as broker:
                 broker.ping()
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ValueError) as error:
             return type(error).__name__
         return ""
 

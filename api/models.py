@@ -7,7 +7,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, computed_field
 
-from domain.base import Model
+from domain import forms
+from domain.base import Model, SpecModel
 from domain.checkup import Level
 from domain.forecast import DurationSource
 from domain.run_state import RunState
@@ -309,17 +310,17 @@ class UserAnswer(Answer):
     role: Role
 
 
-UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,79}$")]
+UserName = Annotated[str, StringConstraints(pattern=forms.USER)]
 
 
-class NewUser(Model):
+class NewUser(SpecModel):
     """A user to create."""
 
     name: UserName
     role: Role = "member"
 
 
-class Limits(Model):
+class Limits(SpecModel):
     """What to change of a user's share, group and quotas; null takes a group or quota away."""
 
     share: Annotated[float, Field(gt=0, le=1000)] | None = None
@@ -350,7 +351,7 @@ class LimitsAnswer(UserAnswer):
     most_hours: float | None
 
 
-class GroupShare(Model):
+class GroupShare(SpecModel):
     """A group's share against other groups."""
 
     share: float = Field(gt=0, le=1000)
@@ -375,11 +376,11 @@ class LedgerEntry(Answer):
     """Of failed and cancelled attempts, and of lost ones after their last checkpoint."""
 
 
-class NewToken(Model):
+class NewToken(SpecModel):
     """A token to issue."""
 
     user: UserName
-    label: Annotated[str, StringConstraints(pattern=r"^[ -~]{1,80}$")] = "token"
+    label: Annotated[str, StringConstraints(pattern=forms.LABEL)] = "token"
     """What it is for."""
 
 

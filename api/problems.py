@@ -15,6 +15,8 @@ from starlette.responses import Response
 
 from domain import errors
 from domain.errors import FieldError, LabError, NotFound, SpecInvalid
+from domain.field_errors import MOST_ERRORS, field_errors
+from domain.wording import cut, sentence
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,12 @@ class NotJson(RequestRefused):
     """The body is not the JSON object it should be."""
 
     code = "invalid-json"
+
+
+class UnknownMediaType(RequestRefused):
+    """The body says it is something else than JSON."""
+
+    code = "unsupported-media-type"
 
 
 class RequestInvalid(SpecInvalid):
@@ -80,6 +88,7 @@ STATUS: Mapping[type[LabError], int] = {
     errors.Conflict: 409,
     errors.Fenced: 409,
     NotJson: 400,
+    UnknownMediaType: 415,
     BodyTooLarge: 413,
     HostUnknown: 421,
     ForgeryRefused: 403,
@@ -145,23 +154,19 @@ def unavailable() -> Response:
 
 def _invalid_request(error: RequestValidationError) -> Response:
     """Translate FastAPI's verdict on a body, a query or a path."""
-    found = error.errors()
-    if any(e["type"] == "json_invalid" for e in found):
-        return from_error(NotJson(f"The body is not JSON: {found[0]['ctx']['error']}."))
-    if all(e["loc"][0] == "path" for e in found):
-        return from_error(NotFound("such thing", str(found[0]["input"])))
-    fields = [FieldError(_place(e["loc"]), e["msg"].removeprefix("Value error, ")) for e in found]
-    return from_error(RequestInvalid(fields))
+    errors = error.errors()
+    wrong_path = next((e for e in errors if e["loc"][0] == "path"), None)
+    if wrong_path is not None:
+        return from_error(NotFound("such thing", cut(str(wrong_path["input"]))))
+    fields = [_field(e) for e in errors if e["loc"][0] != "body"]
+    body = [{**e, "loc": e["loc"][1:]} for e in errors if e["loc"][0] == "body"]
+    return from_error(RequestInvalid([*fields, *field_errors(body, error.body)][:MOST_ERRORS]))
 
 
-def _place(location: Sequence[int | str]) -> str:
-    """Return a JSON pointer into the body, or ``?name`` for a query parameter."""
-    source, *path = location
-    if source == "query":
-        return f"?{path[0]}"
-    if source == "header":
-        return f"header {path[0]}"
-    return "".join(f"/{part}" for part in path)
+def _field(error: Mapping[str, Any]) -> FieldError:
+    """Name a query parameter as ``?name``, a header as ``header name``."""
+    source, name = error["loc"][:2]
+    return FieldError(f"?{name}" if source == "query" else f"{source} {name}", sentence(error))
 
 
 def install(app: FastAPI) -> None:

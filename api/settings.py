@@ -5,13 +5,13 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
 
-from store.settings import StoreSettings
+from store.settings import BrokerUrl, StoreSettings
 
 
 class ApiSettings(StoreSettings):
     """Read by the API, beside what every process reads."""
 
-    broker_url: str | None = None
+    broker_url: BrokerUrl | None = None
     """Redis or Valkey that wakes workers up, such as `redis://…`; without it they find runs by
     polling."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("localhost", "127.0.0.1", "[::1]")

@@ -35,10 +35,10 @@ SEVERITIES = (1, 2, 3, 4, 5)
 class CorruptionSpec(SpecModel):
     """Which corruptions the images are shown under: every kind at every severity."""
 
-    kinds: tuple[CorruptionName, ...] = Field(default=KINDS, min_length=1)
+    kinds: tuple[CorruptionName, ...] = Field(default=KINDS, min_length=1, max_length=len(KINDS))
     """Which corruptions (default: all)."""
     severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
-        default=SEVERITIES, min_length=1
+        default=SEVERITIES, min_length=1, max_length=len(SEVERITIES)
     )
     """How strong, from 1 to 5."""
 

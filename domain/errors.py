@@ -28,6 +28,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from domain.wording import shown
+
 FailureClass = Literal[
     "infrastructure",
     "out-of-memory",
@@ -54,7 +56,7 @@ class NotFound(LabError):
 
     def __init__(self, what: str, identifier: str) -> None:
         self.what, self.identifier = what, identifier
-        super().__init__(f"There is no {what} {identifier!r}.")
+        super().__init__(f"There is no {what} {shown(identifier)}.")
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class IdempotencyMismatch(Conflict):
 
     def __init__(self, key: str) -> None:
         self.key = key
-        super().__init__(f"Idempotency-Key {key!r} was used before with a different body.")
+        super().__init__(f"Idempotency-Key {shown(key)} was used before with a different body.")
 
 
 class Incomparable(Conflict):

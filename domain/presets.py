@@ -4,7 +4,7 @@ A submission is a JSON object. ``preset`` names a starting point; every field be
 the preset's. What comes out names every value that decides a number.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -15,13 +15,16 @@ from domain import recipes
 from domain.attacks import SUITES, suite
 from domain.catalog import DATASETS, MODELS, DatasetFacts
 from domain.errors import FieldError, SpecInvalid
+from domain.field_errors import field_errors
 from domain.pictures import figure_of, trained_with
+from domain.plain_values import odd_values
 from domain.recipes import PRESETS
-from domain.scheduled import CONSTANT, RAMP
 from domain.spec import DataSpec, EvaluateSpec, Part, RunSpec, TrainSpec, VisualiseSpec
 from domain.units import format_radius, parse_radius
+from domain.wording import unknown
 
 DEFAULT_EPOCHS = 30
+FEWEST_CLASSES, MOST_EPOCHS = 2, 10_000
 MOST_TRANSFERS = 16
 """Transfer attacks a submission may have: each has a network of its own in memory."""
 
@@ -83,24 +86,37 @@ def expand(
 
     Raises SpecInvalid naming each wrong field by JSON pointer and what is allowed there.
     """
-    kind = raw.get("kind", "train")
-    spec_type = _TYPES.get(kind) if isinstance(kind, str) else None
-    if spec_type is None:
-        raise _wrong("/kind", f"{kind!r} is no kind of run; allowed: {', '.join(_TYPES)}")
+    require_plain(raw)
+    kind = str(_known_name("kind of run", "/kind", raw.get("kind", "train"), _TYPES))
     raw = _with_networks(raw, others)
-    if spec_type is TrainSpec:
+    if kind == "train":
         whole = _merge(_training_defaults(raw), raw)
     else:
         whole = _merge(_source_defaults(kind, source, raw), raw)
     _write_out_suite(whole, _given(raw, "evaluation"))
     try:
-        spec = spec_type.model_validate({**whole, "kind": kind})
+        spec = _TYPES[kind].model_validate({**whole, "kind": kind})
     except ValidationError as error:
-        raise SpecInvalid(field_errors(error, whole)) from None
+        raise SpecInvalid(field_errors(error.errors(include_url=False), whole)) from None
     _stay_with_source(spec, source)
     for pointer, other in others.items():
         _take_same_images(spec.data, other, pointer)
     return spec
+
+
+def require_plain(raw: Mapping[str, Any]) -> None:
+    """Refuse what no field can hold, before anything looks a value up. Raises SpecInvalid."""
+    errors = odd_values(raw)
+    if errors:
+        raise SpecInvalid(errors)
+
+
+def _known_name(what: str, pointer: str, name: object, allowed: Iterable[str]) -> str:
+    """Return a name that is one of the allowed. Raises SpecInvalid for whatever else it is."""
+    names = tuple(allowed)
+    if isinstance(name, str) and name in names:
+        return name
+    raise _wrong(pointer, unknown(what, name, names))
 
 
 def _with_networks(
@@ -167,8 +183,7 @@ def _write_out_suite(whole: dict[str, Any], given: Mapping[str, Any]) -> None:
         if "attacks" in given:  # written by hand: no suite any more
             whole["evaluation"] = {**evaluation, "suite": None}
         return
-    if name not in SUITES:
-        raise _wrong("/evaluation/suite", f"{name!r} is no suite; allowed: {', '.join(SUITES)}")
+    name = _known_name("suite", "/evaluation/suite", name, SUITES)
     try:
         epsilon = parse_radius(evaluation.get("epsilon"))
     except ValueError as error:
@@ -181,12 +196,16 @@ def _write_out_suite(whole: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _class_count(data: object) -> int:
-    """Return how many classes the data has; 10 where that is not yet known to be wrong."""
+    """Return how many classes the data has; 10 where what is written cannot be right."""
     body = data if isinstance(data, Mapping) else {}
-    own, facts = body.get("classes"), DATASETS.get(body.get("dataset", ""))
-    if isinstance(own, int):
+    facts, own = _facts_of(body.get("dataset")), body.get("classes")
+    if isinstance(own, int) and own >= FEWEST_CLASSES:
         return own
     return facts.classes if facts is not None and facts.classes else 10
+
+
+def _facts_of(dataset: object) -> DatasetFacts | None:
+    return DATASETS.get(dataset) if isinstance(dataset, str) else None  # type: ignore[call-overload]
 
 
 def _stay_with_source(
@@ -221,45 +240,8 @@ def _stay_with_upload(spec: EvaluateSpec | VisualiseSpec, source: Uploaded) -> N
         )
 
 
-def field_errors(error: ValidationError, body: object) -> list[FieldError]:
-    """Translate pydantic's errors on ``body`` into JSON pointers and sentences."""
-    return [
-        FieldError(_pointer((*e["loc"], *_below(e.get("ctx"))), body), _sentence(e["msg"]))
-        for e in error.errors(include_url=False)
-    ]
-
-
 def _wrong(pointer: str, detail: str) -> SpecInvalid:
     return SpecInvalid([FieldError(pointer, detail)])
-
-
-def _below(context: Mapping[str, Any] | None) -> tuple[str, ...]:
-    return tuple(context["field"].split("/")) if context and "field" in context else ()
-
-
-def _sentence(message: str) -> str:
-    return message.removeprefix("Value error, ")
-
-
-def _pointer(location: tuple[int | str, ...], body: object) -> str:
-    """Drop the discriminator tags pydantic puts into a location: the body has no such level."""
-    kept: list[str] = []
-    parts = [part for part in location if part not in (CONSTANT, RAMP)]
-    for depth, part in enumerate(parts):
-        is_last = depth == len(parts) - 1
-        if not is_last and isinstance(body, Mapping) and part == body.get("kind"):
-            continue
-        body = _child(body, part)
-        kept.append(str(part).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{part}" for part in kept)
-
-
-def _child(body: object, part: int | str) -> object:
-    if isinstance(body, Mapping):
-        return body.get(part)
-    if isinstance(body, list | tuple) and isinstance(part, int) and part < len(body):
-        return body[part]
-    return None
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,8 +261,8 @@ def _same_kind(below: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
 
 def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
     preset = raw.get("preset")
-    if preset is not None and preset not in PRESETS:
-        raise _wrong("/preset", f"{preset!r} is no preset; allowed: {', '.join(PRESETS)}")
+    if preset is not None:
+        preset = _known_name("preset", "/preset", preset, PRESETS)
     facts, epochs = _dataset(raw), _given_epochs(raw)
     defaults: dict[str, Any] = {
         "data": {"pad": facts.pad, "flip": facts.flip},
@@ -304,12 +286,10 @@ def _training_defaults(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _dataset(raw: Mapping[str, Any]) -> DatasetFacts:
     """Return the facts of the dataset a submission names. Raises SpecInvalid."""
     name = _given(raw, "data").get("dataset")
-    facts = DATASETS.get(name) if isinstance(name, str) else None  # type: ignore[call-overload]
-    if facts is None:
-        allowed = ", ".join(DATASETS)
-        raise _wrong("/data/dataset", f"{name!r} is no dataset; allowed: {allowed}")
-    found: DatasetFacts = facts
-    return found
+    if name is None:
+        raise _wrong("/data/dataset", f"name a dataset: {', '.join(DATASETS)}")
+    _known_name("dataset", "/data/dataset", name, DATASETS)
+    return DATASETS[name]
 
 
 def _given(raw: Mapping[str, Any], part: str) -> Mapping[str, Any]:
@@ -319,8 +299,11 @@ def _given(raw: Mapping[str, Any], part: str) -> Mapping[str, Any]:
 
 
 def _given_epochs(raw: Mapping[str, Any]) -> int:
+    """Return the epochs of a submission; where they cannot be right, only they are wrong."""
     epochs = _given(raw, "training").get("epochs")
-    return epochs if isinstance(epochs, int) else DEFAULT_EPOCHS
+    if isinstance(epochs, bool) or not isinstance(epochs, int | float):
+        return DEFAULT_EPOCHS
+    return int(epochs) if epochs in range(1, MOST_EPOCHS + 1) else MOST_EPOCHS
 
 
 def _learning_rate(raw: Mapping[str, Any]) -> dict[str, float]:

@@ -9,25 +9,23 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from domain.base import SpecModel, misfit
+from domain.field_errors import CONSTANT, RAMP
 from domain.units import Radius
 
 V = TypeVar("V")
 Progress = Annotated[float, Field(ge=0, le=1)]
-CONSTANT, RAMP = "scheduled:constant", "scheduled:ramp"
 
 
 class Ramp(SpecModel, Generic[V]):
     """A value by progress: 0 at the run's first step, 1 after its last."""
 
-    points: tuple[tuple[Progress, V], ...]
+    points: tuple[tuple[Progress, V], ...] = Field(min_length=1, max_length=1000)
     """(progress, value), progress rising; constant before the first and after the last."""
     shape: Literal["linear", "cosine", "step"] = "linear"
     """Between two points: `linear`, half a `cosine` wave, or a `step` at the later one."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if not self.points:
-            raise misfit("points", "give at least one [progress, value]")
         if any(one[0] >= other[0] for one, other in pairwise(self.points)):
             raise misfit("points", "progress must rise from point to point")
         return self

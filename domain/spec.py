@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
+from domain import forms
 from domain.attacks import Attack as Attack
 from domain.attacks import Cw, Fgsm, Mma, Pgd, Transfer
 from domain.base import SpecModel, misfit
@@ -31,9 +32,9 @@ from domain.weights import ModelSpec as ModelSpec
 from domain.weights import Source as Source
 from domain.weights import Weights as Weights
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+ -]{0,79}$")]
-FolderName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,39}$")]
+Name = Annotated[str, StringConstraints(pattern=forms.NAME)]
+FolderName = Annotated[str, StringConstraints(pattern=forms.FOLDER)]
+Tag = Annotated[str, StringConstraints(pattern=forms.TAG)]
 CamName = Literal[
     "cam",
     "grad-cam",
@@ -216,7 +217,7 @@ RefreshSpec = Annotated[
 class CamSpec(SpecModel):
     """Which class activation maps decide the mask, and how they are computed."""
 
-    members: tuple[CamName, ...] = Field(default=("grad-cam",), min_length=1)
+    members: tuple[CamName, ...] = Field(default=("grad-cam",), min_length=1, max_length=32)
     """Maps that are combined, each normalised per image first (Eq. 9): `cam`, `grad-cam`,
     `grad-cam++`, `layer-cam`, `xgrad-cam`, `eigen-cam`, `hires-cam`, `score-cam` (grad-cam's
     definition), `score-cam-increase` (Eq. 6 literally), `score-cam-softmax` (Algorithm 1 of the
@@ -227,7 +228,7 @@ class CamSpec(SpecModel):
     map's pixels are kept, or by the map's `agreement` with the others; `select` takes the one map
     that keeps most; `learned` weights, and a `stacked` linear head that weighs each image by its
     maps, learn to keep the class while the network trains."""
-    weights: tuple[ScheduledWeight, ...] | None = None
+    weights: Annotated[tuple[ScheduledWeight, ...], Field(max_length=32)] | None = None
     """For `mean`: how much each member counts, such as [2, 1, 1], or schedules of it, so that the
     stage of training selects (default: alike)."""
     scores: ScoringSpec = FeatureSpaceScoring()
@@ -523,7 +524,7 @@ class TrainingSpec(SpecModel):
     """Peak rate of SGD."""
     schedule: Literal["cosine", "constant", "multistep"] = "cosine"
     """`cosine` to 0 over the run, `constant`, or `multistep`: a tenth after each milestone."""
-    milestones: tuple[Progress, ...] = (0.5, 0.75)
+    milestones: tuple[Progress, ...] = Field(default=(0.5, 0.75), max_length=100)
     """For `multistep`: shares of the run after which the rate falls to a tenth."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of SGD."""
@@ -537,7 +538,7 @@ class TrainingSpec(SpecModel):
     """Epochs between validations (robust accuracy on held-out images chooses the best weights)."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Epochs between checkpoints a run can resume from."""
-    checkpoint_minutes: float | None = Field(default=30, gt=0)
+    checkpoint_minutes: float | None = Field(default=30, gt=0, le=525_600)
     """Minutes after which a checkpoint is due within an epoch too; null for none."""
     keep_every: int | None = Field(default=None, ge=1)
     """Epochs between checkpoints that are kept for good, beside the best and the last; null for
@@ -578,7 +579,9 @@ class EvaluationSpec(SpecModel):
     """Radius of the threat model, l-infinity unless an attack names another norm."""
     suite: str | None = Field(default=None, max_length=40)
     """Which suite of attacks was written out below: `quick`, `report`, `standard` or `paper`."""
-    attacks: tuple[Attack, ...] = (Fgsm(), Pgd(steps=10), Pgd(steps=20), Cw(steps=20))
+    attacks: tuple[Attack, ...] = Field(
+        default=(Fgsm(), Pgd(steps=10), Pgd(steps=20), Cw(steps=20)), max_length=100
+    )
     """Attacks in the order they run."""
     cascade: bool = False
     """Attack only what stands under every attack before: cheaper, the same worst case, and figures
@@ -587,7 +590,7 @@ class EvaluationSpec(SpecModel):
     """How many of the test images are attacked, from the first (default: all)."""
     budget_passes: int | None = Field(default=None, ge=1)
     """Forward passes of an image after which attacking ends; what is left counts as standing."""
-    budget_seconds: float | None = Field(default=None, gt=0)
+    budget_seconds: float | None = Field(default=None, gt=0, le=31_536_000)
     """Seconds after which attacking ends."""
     batch_size: int = Field(default=256, ge=1, le=65_536)
     """Images an attack pass; the outcome does not depend on it."""
@@ -621,8 +624,8 @@ class EvaluationSpec(SpecModel):
         return self.epsilon if attack.epsilon is None else attack.epsilon
 
 
-QueueName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
-GpuModel = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9 ._+-]{0,60}$")]
+QueueName = Annotated[str, StringConstraints(pattern=forms.QUEUE)]
+GpuModel = Annotated[str, StringConstraints(pattern=forms.GPU_MODEL)]
 
 
 class Resources(SpecModel):
@@ -681,13 +684,13 @@ class Resources(SpecModel):
 class _Common(SpecModel):
     """What every kind of run says."""
 
-    schema_version: Literal[1] = 1
+    schema_version: int = Field(default=1, ge=1, le=1)
     """Version of this contract."""
     name: Name | None = None
     """A label for people."""
     experiment: Name = "default"
     """The experiment the run belongs to."""
-    tags: tuple[Tag, ...] = ()
+    tags: tuple[Tag, ...] = Field(default=(), max_length=32)
     """Words to find the run by."""
     priority: int = Field(default=0, ge=-100, le=100)
     """Higher starts earlier."""

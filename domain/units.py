@@ -6,8 +6,12 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from domain.wording import shown
+
 # Bounded on purpose: Fraction("1e999999999") would compute for hours.
 _WRITTEN = re.compile(r"\s*[+-]?[0-9.]{1,40}(/[0-9]{1,40})?(e[+-]?[0-9]{1,3})?\s*", re.IGNORECASE)
+_FINEST = 10**39
+"""Greatest denominator: what is written out must be readable again."""
 _HINT = 'write grey levels as a fraction such as "8/255", or a number in [0, 1] such as 0.03'
 
 
@@ -19,6 +23,8 @@ def parse_radius(value: object) -> Fraction:
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float | Fraction):
         raise ValueError(_HINT)  # noqa: TRY004 - pydantic turns ValueError into a field error
+    if isinstance(value, int) and value not in (0, 1):
+        raise ValueError(f"{shown(value)} is outside [0, 1]; {_HINT}")
     if not _WRITTEN.fullmatch(str(value)):
         raise ValueError(f"not a pixel radius; {_HINT}")
     try:
@@ -29,6 +35,8 @@ def parse_radius(value: object) -> Fraction:
         raise ValueError(f"not a pixel radius; {_HINT}") from None
     if not 0 <= radius <= 1:
         raise ValueError(f"{value} is outside [0, 1]; {_HINT}")
+    if radius.denominator > _FINEST:
+        raise ValueError(f"{value} is finer than any pixel; {_HINT}")
     return radius
 
 

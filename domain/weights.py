@@ -1,13 +1,13 @@
 """Which weights: of a run or uploaded, and of which network."""
 
-from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
-from pydantic import StringConstraints, model_validator
+from pydantic import StringConstraints, field_validator, model_validator
 
 from domain.base import SpecModel, misfit
 from domain.catalog import MODELS, TORCHVISION
 from domain.ids import ID_PATTERN
+from domain.wording import unknown
 
 Weights = Literal["best", "last"]
 
@@ -20,16 +20,14 @@ class ModelSpec(SpecModel):
     classifier of torchvision that ends in pooling and a linear head, such as
     `torchvision:resnet50`."""
 
-    @model_validator(mode="after")
-    def _is_known(self) -> Self:
-        if self.name not in MODELS:
-            ours = ", ".join(repr(name) for name in MODELS if not name.startswith(TORCHVISION))
-            near = get_close_matches(self.name, MODELS, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise misfit(
-                "name", f"there is no {self.name!r}; allowed: {ours}, '{TORCHVISION}...'{hint}"
-            )
-        return self
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in MODELS:
+            ours = [model for model in MODELS if not model.startswith(TORCHVISION)]
+            allowed = f"{', '.join(ours)}, {TORCHVISION}..."
+            raise ValueError(unknown("model", name, MODELS, listed=allowed))
+        return name
 
 
 class Source(SpecModel):

@@ -6,7 +6,7 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 
-from store.settings import StoreSettings
+from store.settings import StoreSettings, from_environment
 
 
 def configuration(url: str) -> Config:
@@ -19,7 +19,7 @@ def configuration(url: str) -> Config:
 
 def main(arguments: list[str]) -> int:
     """Run one command; 0 on success, 2 on an unknown one."""
-    settings = StoreSettings()
+    settings = from_environment(StoreSettings)
     config = configuration(settings.database)
     match arguments:
         case ["upgrade"]:

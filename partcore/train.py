@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from domain import spec_file
 from domain.errors import ExperimentError, SpecInvalid
 from domain.events import CheckpointSaved, Evaluated, Event, Finished, Log, Progress, Started
+from domain.json_text import Malformed
 from domain.percent import percent
 from domain.presets import expand
 from domain.results import Evaluation
@@ -110,7 +112,7 @@ def follow(events: Iterable[Event], printer: Printer) -> dict[str, object]:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m partcore.train", description=__doc__)
-    parser.add_argument("--spec", type=Path, help="JSON, as posted to the API")
+    parser.add_argument("--spec", type=Path, help="JSON, YAML or TOML, as submitted to a lab")
     parser.add_argument(
         "--out", "--output-dir", type=Path, required=True, help="folder for everything written"
     )
@@ -129,9 +131,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def wanted(options: argparse.Namespace) -> TrainSpec | EvaluateSpec | VisualiseSpec:
-    """Return the spec that the command line asks for. Raises SpecInvalid, OSError, ValueError."""
+    """Return the spec that the command line asks for. Raises SpecInvalid, Malformed, OSError."""
     if options.spec is not None:
-        return expand(json.loads(options.spec.read_text()))
+        return expand(spec_file.read_file(options.spec))
     spec = expand(report.training(options))
     if not options.evaluate_only:
         return spec
@@ -174,8 +176,11 @@ def main(arguments: list[str]) -> int:
     except SpecInvalid as error:
         printer.line("\n".join(f"{e.pointer}: {e.detail}" for e in error.errors))
         return EXIT_USAGE
-    except (OSError, ValueError) as error:
-        printer.line(f"{options.spec}: {error}")
+    except Malformed as error:
+        printer.line(f"{error}.")
+        return EXIT_USAGE
+    except OSError as error:
+        printer.line(f"{options.spec} cannot be read: {error.strerror}.")
         return EXIT_USAGE
     if not ranks.is_first and (options.submit or not isinstance(spec, TrainSpec)):
         return 0

@@ -2,38 +2,13 @@
 
 import json
 import sys
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
+from domain import json_text, spec_file
+from domain.json_text import Ambiguous, Malformed, decoded
+from domain.wording import cut
 from partlab.errors import UsageError
-
-Reader = Callable[[str], object]
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML whose values are those of JSON: a date stays the text that was written."""
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith(":timestamp")]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _yaml(text: str) -> object:
-    return yaml.load(text, Loader=_PlainLoader)
-
-
-READERS: Mapping[str, Reader] = {
-    ".json": json.loads,
-    ".yaml": _yaml,
-    ".yml": _yaml,
-    ".toml": tomllib.loads,
-}
 
 
 def read_submission(file: str) -> dict[str, Any]:
@@ -41,44 +16,21 @@ def read_submission(file: str) -> dict[str, Any]:
 
     Raises UsageError with what is wrong and where.
     """
-    if file == "-":
-        return _read_any(sys.stdin.read())
-    path = Path(file)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(f"{file}: name a .json, .yaml or .toml file, or - for standard input.")
     try:
-        text = path.read_text(encoding="utf-8")
+        return _standard_input() if file == "-" else spec_file.read_file(file)
     except FileNotFoundError:
         raise UsageError(f"There is no file {file}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}.") from error
-    return _object(file, _parse(file, reader, text))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    except Malformed as error:
+        raise UsageError(f"{error}.") from error
 
 
-def _parse(file: str, reader: Reader, text: str) -> object:
+def _standard_input() -> dict[str, Any]:
     try:
-        return reader(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"{file} is not well formed: {error}") from error
-
-
-def _read_any(text: str) -> dict[str, Any]:
-    """JSON is YAML but for tabs; a TOML document is at most a plain text in YAML."""
-    for reader in (json.loads, _yaml, tomllib.loads):
-        try:
-            body = reader(text)
-        except (ValueError, yaml.YAMLError):
-            continue
-        if isinstance(body, dict):
-            return _object("standard input", body)
-    raise UsageError("Standard input is neither a JSON, YAML nor TOML object.")
-
-
-def _object(file: str, body: object) -> dict[str, Any]:
-    if not isinstance(body, dict) or not all(isinstance(key, str) for key in body):
-        raise UsageError(f"{file} must hold an object: names and their values.")
-    return body
+        return spec_file.read_text(decoded(sys.stdin.buffer.read()))
+    except Malformed as error:
+        raise Malformed(f"Standard input cannot be read: {error}") from None
 
 
 def apply_settings(body: dict[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -106,22 +58,23 @@ def _dumped(body: Mapping[str, Any]) -> str:
 
 
 def typed(text: str) -> object:
-    """Return the value that ``text`` writes."""
+    """Return the value that ``text`` writes. Raises UsageError."""
+    is_nested = text.startswith(("[", "{"))
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError:
-        pass
-    if text.startswith(("[", "{")):
-        try:
-            return _yaml(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set: {text} is not well formed: {error}") from error
-    return text
+        return json_text.parse(text)
+    except Malformed as error:
+        if not is_nested:
+            return text  # NaN, 1e999 and 010 among them: words here, and no setting's value
+        if isinstance(error, Ambiguous):
+            raise _unreadable(text, error) from error
+    try:
+        return spec_file.read_yaml(text)
+    except Malformed as error:
+        raise _unreadable(text, error) from error
 
 
-def _refuse_constant(name: str) -> object:
-    """NaN and infinities are words here: no setting may be one."""
-    raise ValueError(name)
+def _unreadable(text: str, error: Malformed) -> UsageError:
+    return UsageError(f"--set: {cut(text)} is not well formed: {error}.")
 
 
 def _set(body: dict[str, Any], path: list[str], value: object, setting: str) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from domain.errors import NotFound, Unauthenticated
 from store.engine import database_now, make_engine, writing
-from store.settings import StoreSettings
+from store.settings import StoreSettings, from_environment
 from store.users import authenticate, create_user, get_user, issue_token
 
 ADMIN = "admin"
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m store.bootstrap", description=__doc__)
     parser.add_argument("--token-file", type=Path, required=True)
     options = parser.parse_args(arguments)
-    engine = make_engine(StoreSettings().database)
+    engine = make_engine(from_environment(StoreSettings).database)
     with writing(engine) as connection:
         wrote = ensure_token(connection, options.token_file)
     engine.dispose()

@@ -8,6 +8,7 @@ from typing import Any
 
 from celery import Celery, bootsteps
 
+from store.settings import from_environment
 from worker.foreman import Foreman
 from worker.settings import WorkerSettings
 
@@ -15,7 +16,7 @@ WAKE = threading.Event()
 
 app = Celery("partlab")
 app.conf.update(
-    broker_url=WorkerSettings().broker_url,
+    broker_url=from_environment(WorkerSettings).broker_url,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={"socket_timeout": 10, "socket_connect_timeout": 5},

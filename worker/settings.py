@@ -8,8 +8,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from domain import forms
 from store.rows import SlotSpec
-from store.settings import StoreSettings
+from store.settings import BrokerUrl, StoreSettings
 from worker import gpus
 
 log = logging.getLogger(__name__)
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 class WorkerSettings(StoreSettings):
     """Read from the environment when a worker starts."""
 
-    broker_url: str | None = None
+    broker_url: BrokerUrl | None = None
     """Redis or Valkey URL whose messages wake this worker; without one it polls."""
     data: Path | None = None
     """Data root that datasets are read from (default: `data` in the state folder)."""
@@ -28,9 +29,9 @@ class WorkerSettings(StoreSettings):
     """Runs this host trains on its CPU at once."""
     gpu_slots: int | None = Field(default=None, ge=0, le=64)
     """GPUs offered, from device 0 on (default: as many as `nvidia-smi` shows)."""
-    cpu_queue: str = Field(default="cpu", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    cpu_queue: str = Field(default="cpu", pattern=forms.QUEUE)
     """Which queue the CPU slots serve."""
-    gpu_queue: str = Field(default="gpu", pattern=r"^[a-z][a-z0-9-]{0,39}$")
+    gpu_queue: str = Field(default="gpu", pattern=forms.QUEUE)
     """Which queue the GPUs serve."""
     cores: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=0)
     """CPU cores that `resources.cores` of runs may count on; 0 counts none."""

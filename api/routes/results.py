@@ -17,6 +17,7 @@ from api.models import (
     items,
 )
 from api.routes import PREFIX, RunId
+from domain import forms
 from domain.audit import audit_again
 from domain.compare import Comparison, compare
 from domain.errors import NotFound
@@ -25,7 +26,7 @@ from store import artifacts, evaluations, logs, metrics, runs
 
 router = APIRouter(prefix=f"{PREFIX}/runs/{{run_id}}", tags=["results"])
 
-SeriesName = Annotated[str, Query(pattern=r"^[^\x00]{1,120}$")]
+SeriesName = Annotated[str, Query(pattern=forms.SERIES)]
 
 
 @router.get("/metrics", response_model=Items[Series])

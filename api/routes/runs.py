@@ -12,6 +12,7 @@ from api.lab import Lab, TheLab
 from api.models import Event, Items, JsonObject, PositionAnswer, Run, RunPage, items
 from api.routes import PREFIX, RunId
 from api.shown import one, shown
+from domain import forms
 from domain.ids import ID_PATTERN
 from domain.run_state import RunState
 from domain.spec import Name
@@ -47,7 +48,7 @@ EXAMPLES: dict[str, Any] = {
 }
 Submission = Annotated[dict[str, Any], Body(openapi_examples=EXAMPLES)]
 IfNoneMatch = Annotated[str | None, Header(description="The ETag you have.")]
-PlainText = r"^[^\x00]{0,200}$"
+PlainText = forms.SEARCH
 
 
 @router.post("/runs", status_code=202)
@@ -56,7 +57,7 @@ def submit_run(
     lab: TheLab,
     user: Submitter,
     response: Response,
-    idempotency_key: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
+    idempotency_key: Annotated[str | None, Header(pattern=forms.KEY)] = None,
 ) -> Run:
     """Queue a run.
 
@@ -122,7 +123,8 @@ async def get_run(
     response: Response,
     if_none_match: IfNoneMatch = None,
     wait: Annotated[
-        float, Query(ge=0, le=60, description="Seconds to wait for another version.")
+        float,
+        Query(ge=0, le=60, allow_inf_nan=False, description="Seconds to wait for another version."),
     ] = 0,
 ) -> Run:
     """Show a run. With `wait`, answer when it changes or has ended, or when that time is over."""

@@ -3,7 +3,6 @@
 import csv
 import io
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -26,7 +25,7 @@ from api.models import (
     items,
 )
 from api.problems import problem
-from api.routes import PREFIX
+from api.routes import PREFIX, Moment
 from domain.catalog import DATASETS, MODELS
 from domain.checkup import worst
 from domain.recipes import PRESETS
@@ -64,12 +63,10 @@ def list_workers(lab: TheLab) -> object:
 def get_ledger(
     lab: TheLab,
     by: ledger.By = "user",
-    since: datetime | None = None,
+    since: Moment | None = None,
     form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
 ) -> object:
     """Show what attempts cost in slot-seconds: useful and wasted, by user, experiment or week."""
-    if since is not None and since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
     with lab.reading() as connection:
         rows = ledger.ledger(connection, by=by, now=database_now(connection), since=since)
     if form == "json":

@@ -61,7 +61,7 @@ ISSUE = [
     ({"method": {"epsilon_high": "-8/255"}}, "/method/epsilon_high", "[0, 1]"),
     ({"method": {"epsilon_high": "1e999999999"}}, "/method/epsilon_high", "not a pixel radius"),
     ({"data": {"dataset": "mnist"}}, "/data/dataset", "digits, cifar10"),
-    ({"model": {"name": "vgg"}}, "/model/name", "'small-cnn'"),
+    ({"model": {"name": "vgg"}}, "/model/name", "allowed: small-cnn"),
     ({"preset": "madry"}, "/preset", "standard, fgsm-rs, pgd-at, trades"),
     ({"kind": "dream"}, "/kind", "train, evaluate, visualise"),
     ({"colour": "red"}, "/colour", "allowed:"),
@@ -74,7 +74,7 @@ ISSUE = [
         "needs 11 classes",
     ),
     ({"model": {"name": "resnet18"}}, "/model/name", "small-cnn"),
-    ({"seed": "7\ud800"}, "/seed", "unicode"),
+    ({"seed": "7\ud800"}, "/seed", "no UTF-8 form"),
 ]
 
 
