@@ -12,8 +12,8 @@ from partcore.randomness import generator
 
 STEPS = 10
 COLLAPSE_GAP, COLLAPSE_SHARE = 0.15, 0.25
-"""FGSM accuracy this far above PGD's, and PGD leaving less than this share of what FGSM leaves, means
-that training learned the single step alone. The gap alone is common early on digits, at 51/255."""
+"""FGSM accuracy this far above PGD's, and PGD leaving less than this share of what FGSM leaves,
+means that training learned the single step alone. The gap alone is common early on digits."""
 
 
 @dataclass(frozen=True)
