@@ -54,7 +54,7 @@ def test_an_interrupted_demo_leaves_nobody(tmp_path: Path):
         )
     try:
         deadline = time.monotonic() + 120
-        while "train " not in (tmp_path / "log").read_text():
+        while ": train, epoch" not in (tmp_path / "log").read_text():
             assert time.monotonic() < deadline
             assert process.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
