@@ -64,7 +64,7 @@ def test_who_gives_way_and_who_is_paused_end_in_the_same_bits(sqlite_engine, sta
     assert series(engine, disturbed) == series(engine, undisturbed)
     with reading(engine) as connection:
         reasons = " ".join(e.reason for e in history.events(connection, disturbed))
-        steps = [r.message for r in logs.tail(connection, disturbed) if "resumed" in r.message]
+        steps = [r.message for r in logs.tail(connection, disturbed) if "resumed at" in r.message]
         cost = ledger.ledger(connection, by="user", now=NOW)
     assert "gave way to a run that comes before it, after a checkpoint" in reasons
     assert "paused, after a checkpoint" in reasons
