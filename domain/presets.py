@@ -92,7 +92,11 @@ def expand(
     if kind == "train":
         whole = _merge(_training_defaults(raw), raw)
     else:
-        whole = _merge(_source_defaults(kind, source, raw), raw)
+        defaults = _source_defaults(kind, source, raw)
+        whole = _merge(defaults, raw)
+        # Before validation, which would judge the other fields by a method that nobody used.
+        if kind == "visualise" and whole.get("method") != defaults.get("method"):
+            raise _wrong("/method", _method_is_known(source))
     _write_out_suite(whole, _given(raw, "evaluation"))
     try:
         spec = _TYPES[kind].model_validate({**whole, "kind": kind})
@@ -208,6 +212,12 @@ def _facts_of(dataset: object) -> DatasetFacts | None:
     return DATASETS.get(dataset) if isinstance(dataset, str) else None  # type: ignore[call-overload]
 
 
+def _method_is_known(source: TrainSpec | Uploaded | None) -> str:
+    if isinstance(source, Uploaded):
+        return "is not known of uploaded weights; leave `method` out"
+    return "the run says how its weights were trained; leave `method` out"
+
+
 def _stay_with_source(
     spec: TrainSpec | EvaluateSpec | VisualiseSpec, source: TrainSpec | Uploaded | None
 ) -> None:
@@ -219,16 +229,12 @@ def _stay_with_source(
         return
     if spec.model != source.model:
         raise _wrong("/model", f"the checkpoint is a {source.model.name}; leave `model` out")
-    if isinstance(spec, VisualiseSpec) and spec.method != trained_with(source):
-        raise _wrong("/method", "the run says how its weights were trained; leave `method` out")
     subset = {"test_limit": source.data.test_limit}
     if spec.data.model_copy(update=subset) != source.data:
         raise _wrong("/data", "only `test_limit` may differ from the run that trained the weights")
 
 
 def _stay_with_upload(spec: EvaluateSpec | VisualiseSpec, source: Uploaded) -> None:
-    if isinstance(spec, VisualiseSpec) and spec.method is not None:
-        raise _wrong("/method", "is not known of uploaded weights; leave `method` out")
     if spec.model.name != source.model:
         raise _wrong("/model", f"the checkpoint is a {source.model}; leave `model` out")
     channels = DATASETS[spec.data.dataset].channels

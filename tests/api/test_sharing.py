@@ -38,7 +38,7 @@ def test_an_evaluation_may_be_queued_behind_its_training(lab):
     assert queued.status_code == 202, queued.text
     assert queued.json()["blockers"] == 1
     told = ada.get(f"/api/v1/runs/{queued.json()['id']}/position").json()
-    assert told["waits_for"] == f"run {training.id} to succeed"
+    assert told["waits_for"] == f"run {training.id} (queued) to succeed"
     ada.post(f"/api/v1/runs/{training.id}/cancel")
     failed = ada.get(f"/api/v1/runs/{queued.json()['id']}").json()
     assert (failed["state"], failed["failure"]["code"]) == ("failed", "dependency-failed")
