@@ -33,7 +33,7 @@ SPEC: dict[str, Any] = {
     "training": {"epochs": 2, "batch_size": 30},
     "evaluation": {"attacks": [{"kind": "fgsm"}]},
 }
-CAP = "AVX2" if os.environ.get("ONEDNN_MAX_CPU_ISA") == "SSE41" else "SSE41"
+CAP = "AVX" if os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX2" else "AVX2"
 OTHER_CPU = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": CAP}
 
 
