@@ -246,9 +246,9 @@ def _facts(judged: Judged, trained: Trained) -> str:
         for name in _FACTS
         if any(host.get(name) is not None for host in hosts)
     ]
-    told = [_moved(host) for host in hosts if host.get("begun_on") is not None]
+    moves = [_moved(host) for host in hosts if host.get("begun_on") is not None]
     where = _table(heads, rows) if rows else "Where it ran was not recorded."
-    return "\n\n".join((where, *told))
+    return "\n\n".join((where, *moves))
 
 
 def _moved(host: Mapping[str, Fact]) -> str:

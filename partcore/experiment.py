@@ -62,8 +62,7 @@ def run_experiment(spec: Spec, environment: Environment) -> Iterator[Event]:
 
 def _run(spec: Spec, environment: Environment) -> Iterator[Event]:
     yield Progress(phase="prepare", done=0, total=1, unit="step", detail="reading the images")
-    if not spec.resources.emulate_precision:
-        refuse_emulation(_precisions(spec), environment.device)
+    refuse_emulation(spec, environment.device)
     split = yield from loading(spec.data, environment.data_root, seed=spec.seed)
     started = environment.clock()
     match spec:
@@ -466,32 +465,6 @@ def facts(
         "test_sha256": fingerprint(split.test),
         "seed": spec.seed,
     }
-
-
-def _precisions(spec: Spec) -> dict[str, str]:
-    """Return the number types a spec asks for, by its fields; evaluation is always fp32."""
-    match spec:
-        case s.TrainSpec():
-            training = spec.training
-            wanted: dict[str, str] = {"training.update_precision": training.update_precision}
-            if not isinstance(spec.method, s.Standard):
-                wanted["training.attack_precision"] = training.attack_precision
-            if isinstance(spec.method, s.Part):
-                wanted["method.cam.scores.precision"] = _scoring(spec.method.cam)
-            return wanted
-        case s.VisualiseSpec():
-            own = spec.method.cam if isinstance(spec.method, s.Part) else None
-            cam = spec.cam or own
-            return {} if cam is None else {"cam.scores.precision": _scoring(cam)}
-        case s.EvaluateSpec():
-            return {}
-        case _:
-            assert_never(spec)
-
-
-def _scoring(cam: s.CamSpec) -> str:
-    is_scored = any(name.startswith("score-cam") for name in cam.members)
-    return getattr(cam.scores, "precision", "fp32") if is_scored else "fp32"
 
 
 def _own_version() -> str:

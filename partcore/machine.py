@@ -9,13 +9,15 @@ import platform
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import torch
 
+from domain import spec as s
 from domain.errors import EmulatedPrecision
 from partcore.environment import Environment
 
+Spec = s.TrainSpec | s.EvaluateSpec | s.VisualiseSpec
 Machine = Mapping[str, str | int]
 """Names of what decides the bits, and their values."""
 CPUINFO = Path("/proc/cpuinfo")
@@ -61,11 +63,13 @@ def _cpuinfo(*names: str) -> str:
 
 def in_words(made_on: Machine) -> str:
     """Name a machine for people: ``Intel Xeon, AVX512, 2 threads, torch 2.9``."""
-    told = dict(made_on)
-    count = told.get("threads")
+    values = dict(made_on)
+    count = values.get("threads")
     if count is not None:
-        told["threads"] = f"{count} thread{'' if count == 1 else 's'}"
-    return ", ".join([*(str(v) for k, v in told.items() if k != "torch"), f"torch {told['torch']}"])
+        values["threads"] = f"{count} thread{'' if count == 1 else 's'}"
+    return ", ".join(
+        [*(str(v) for k, v in values.items() if k != "torch"), f"torch {values['torch']}"]
+    )
 
 
 def moved(earlier: list[dict[str, Any]], here: Machine) -> list[dict[str, Any]]:
@@ -108,11 +112,36 @@ def _has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001 - no public one
 
 
-def refuse_emulation(wanted: Mapping[str, str], device: str) -> None:
-    """Raise EmulatedPrecision if the device only emulates a number type.
-
-    wanted: precision by the name of the spec's field.
-    """
-    for field, precision in wanted.items():
+def refuse_emulation(spec: Spec, device: str) -> None:
+    """Raise EmulatedPrecision where a device only emulates what the spec does not insist on."""
+    if spec.resources.emulate_precision:
+        return
+    for field, precision in _precisions(spec).items():
         if emulates(precision, device):
             raise EmulatedPrecision(field, precision, f"{processor()} ({capability()})")
+
+
+def _precisions(spec: Spec) -> dict[str, str]:
+    """Return the number types a spec asks for, by its fields; evaluation is always fp32."""
+    match spec:
+        case s.TrainSpec():
+            training = spec.training
+            wanted: dict[str, str] = {"training.update_precision": training.update_precision}
+            if not isinstance(spec.method, s.Standard):
+                wanted["training.attack_precision"] = training.attack_precision
+            if isinstance(spec.method, s.Part):
+                wanted["method.cam.scores.precision"] = _scoring(spec.method.cam)
+            return wanted
+        case s.VisualiseSpec():
+            own = spec.method.cam if isinstance(spec.method, s.Part) else None
+            cam = spec.cam or own
+            return {} if cam is None else {"cam.scores.precision": _scoring(cam)}
+        case s.EvaluateSpec():
+            return {}
+        case _:
+            assert_never(spec)
+
+
+def _scoring(cam: s.CamSpec) -> str:
+    is_scored = any(name.startswith("score-cam") for name in cam.members)
+    return getattr(cam.scores, "precision", "fp32") if is_scored else "fp32"

@@ -18,7 +18,16 @@ SETTINGS = (
 NUMERIC = tuple(
     f"tests/partcore/test_{name}.py"
     for name in (
-        *("attacks", "budgets", "cam_zoo", "cams", "corrupted", "corruptions", "data"),
+        *(
+            "attacks",
+            "audit_selftest",
+            "budgets",
+            "cam_zoo",
+            "cams",
+            "corrupted",
+            "corruptions",
+            "data",
+        ),
         *("evaluation", "folding", "learned", "machine", "map_cache", "models", "objectives"),
         *("other_peoples_attacks", "ranks", "robustbench", "science", "training", "transfer"),
         "update",

@@ -33,7 +33,7 @@ SPEC: dict[str, Any] = {
     "training": {"epochs": 2, "batch_size": 30},
     "evaluation": {"attacks": [{"kind": "fgsm"}]},
 }
-CAP = "AVX2" if os.environ.get("ONEDNN_MAX_CPU_ISA") == "SSE41" else "SSE41"
+CAP = "AVX" if os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX2" else "AVX2"
 OTHER_CPU = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": CAP}
 
 
@@ -51,8 +51,8 @@ def resumed(work: Path, **over: Any) -> tuple[dict[str, Any], list[str]]:
     environment = Environment(work=work, data_root=work, resume=True, **over)
     events = list(run_experiment(expand(SPEC), environment))
     (started,) = [event for event in events if isinstance(event, Started)]
-    told = [e.message for e in events if isinstance(e, Log) and e.level == "warning"]
-    return dict(started.facts), [message for message in told if "kind of machine" in message]
+    messages = [e.message for e in events if isinstance(e, Log) and e.level == "warning"]
+    return dict(started.facts), [message for message in messages if "kind of machine" in message]
 
 
 # -- on what a run was made -------------------------------------------------------------------
@@ -89,16 +89,16 @@ def test_the_same_machine_says_nothing_and_another_is_remembered(tmp_path):
     _, metadata = checkpoint.load(tmp_path / LAST)
     here = dict(machine(Environment(tmp_path, tmp_path)))
     assert metadata["made_on"] == [here]
-    facts, told = resumed(tmp_path)
-    assert (facts["begun_on"], told) == (None, [])
-    facts, told = resumed(tmp_path, threads=2)
-    assert len(told) == 1
+    facts, messages = resumed(tmp_path)
+    assert (facts["begun_on"], messages) == (None, [])
+    facts, messages = resumed(tmp_path, threads=2)
+    assert len(messages) == 1
     assert "1 thread," in facts["begun_on"]
     tensors, metadata = checkpoint.load(tmp_path / LAST)
     metadata["made_on"] = [{**here, "torch": "1.0"}, here]
     checkpoint.save(tmp_path / LAST, tensors, metadata)
-    facts, told = resumed(tmp_path)
-    assert told == [], "it did not move this time"
+    facts, messages = resumed(tmp_path)
+    assert messages == [], "it did not move this time"
     assert "torch 1.0" in facts["begun_on"]
     assert checkpoint.load(tmp_path / BEST)[1]["made_on"] == [here]
 
@@ -199,22 +199,22 @@ def test_a_floor_moves_scores_to_bf16_only_where_it_is_no_burden():
         assert {r.precision for r in met if isinstance(r, ClusteredScoring)} == {precision}
 
 
-# -- who waits is told ------------------------------------------------------------------------
+# -- who waits is messages ------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("without_bf16")
 def test_a_benchmark_skips_aloud_what_the_machine_cannot_do(capsys):
     assert runnable(["mean", "mean, in bf16"]) == ["mean"]
-    told = capsys.readouterr().err
-    assert "only emulates bf16" in told
-    assert "mean, in bf16" in told
+    messages = capsys.readouterr().err
+    assert "only emulates bf16" in messages
+    assert "mean, in bf16" in messages
 
 
 def test_every_round_of_a_benchmark_is_told(capsys):
     paired.measure({"ours": lambda: None, "theirs": lambda: None}, rounds=2)
-    told = capsys.readouterr().err
-    assert told.count("round ") == 3
-    assert told.count("ours:") == told.count("theirs:") == 3
+    messages = capsys.readouterr().err
+    assert messages.count("round ") == 3
+    assert messages.count("ours:") == messages.count("theirs:") == 3
 
 
 # -- other CPUs -------------------------------------------------------------------------------
