@@ -152,7 +152,8 @@ class WaitForecast:
     seconds: float
     low: float
     high: float
-    source: DurationSource
+    source: DurationSource | None
+    """None for a run that starts at once."""
 
 
 def ranged(laid_out: float, sources: Sequence[DurationSource]) -> WaitForecast | None:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from domain import schedule
-from domain.forecast import UNKNOWN_SECONDS, WORDS, WaitForecast, ranged
+from domain.forecast import UNKNOWN_SECONDS, WORDS, WaitForecast, main_source, ranged
 from domain.run_state import RunState
 from domain.schedule import Needs, Plan, Running, Snapshot, Waiting, Why
 from store import estimates, fleet, snapshots, waits
@@ -102,6 +102,8 @@ def _forecast(
         return None, "somebody has to act first"
     if decided.why[mine.run_id] in ("beyond-quota", "running-quota", "week-quota"):
         return None, "a quota, not the slots, holds it"
+    if decided.why[mine.run_id] == "starts":
+        return WaitForecast(0.0, 0.0, 0.0, None), "a slot is free"
     by_run = estimates.estimates(connection, seen)
     timed = estimates.timed(seen, by_run)
     at = schedule.forecast(timed, mine.run_id, unknown=UNKNOWN_SECONDS)
@@ -109,11 +111,11 @@ def _forecast(
         return None, "no host could run it"
     rests_on = [by_run[run.run_id].source for run in _before(timed, mine)]
     if not rests_on:
-        return WaitForecast(0.0, 0.0, 0.0, "reported"), "nothing is before it"
+        return None, "no forecast: what holds it is not in its queue"
     wait = ranged((at - seen.now).total_seconds(), rests_on)
     if wait is None:
         return None, "no forecast: no run like those before it has ended yet"
-    return wait, f"from {WORDS[wait.source]}; eight starts in ten are in the range"
+    return wait, f"from {WORDS[main_source(rests_on)]}; eight starts in ten are in the range"
 
 
 def _before(seen: Snapshot, mine: Waiting) -> list[Running | Waiting]:

@@ -268,3 +268,11 @@ def test_what_a_running_run_reports_goes_before_what_its_owner_declared(engine):
     assert told.source == "reported"
     wait = (told.estimated_start - after(50)).total_seconds()
     assert wait == pytest.approx(left * RATIOS["reported"][1], rel=1e-6)
+
+
+def test_who_starts_at_once_is_told_so_and_rests_on_nobodys_duration(engine):
+    with writing(engine) as connection:
+        host(connection)
+        told = positions.position(connection, queued(connection).id, after(5))
+    assert (told.why, told.estimated_start) == ("starts", after(5))
+    assert (told.source, told.basis) == (None, "a slot is free")
