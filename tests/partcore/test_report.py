@@ -188,7 +188,8 @@ def test_a_training_and_then_its_evaluation_alone(tmp_path, capsys):
 
 
 def row(label: str, printed: str) -> str:
-    return next(line for line in printed.splitlines() if line.startswith(label))
+    """The line of the table; the log's, which tells the seconds, has a colon after the label."""
+    return next(line for line in printed.splitlines() if line.startswith(f"{label} "))
 
 
 def test_two_ranks_of_torchrun_train_and_one_speaks(tmp_path):
