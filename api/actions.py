@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from api.auth import require_own
 from api.lab import Lab
+from domain import stored_spec
 from domain.errors import FieldError, NotFound, SpecInvalid, VersionMismatch
 from domain.ids import ID_PATTERN
 from domain.presets import OWN_SOURCE, Uploaded, expand, named_sources
@@ -83,13 +84,20 @@ def _trained(
         raise SpecInvalid([FieldError(pointer, told)])
     kept = [role for role in ROLES if artifacts.checkpoint(connection, run_id, role) is not None]
     if later and not row.state.is_terminal:
-        return TrainSpec.model_validate(row.spec)
+        return _source_spec(row, pointer)
     if weights in ROLES and weights not in kept:
         have = f"it has {' and '.join(kept)}" if kept else "it has none yet"
         hint = "" if row.state.is_terminal else " Name it in `after` to wait for it."
         told = f"Run {run_id} ({row.state}) has no {weights!r} checkpoint; {have}.{hint}"
         raise SpecInvalid([FieldError(pointer, told)])
-    return TrainSpec.model_validate(row.spec)
+    return _source_spec(row, pointer)
+
+
+def _source_spec(row: RunRow, pointer: str) -> TrainSpec:
+    try:
+        return stored_spec.read_source(row.spec)
+    except SpecInvalid as error:
+        raise SpecInvalid([FieldError(pointer, f"Run {row.id} says {error}")]) from None
 
 
 def find(connection: Connection, run_id: str) -> RunRow:

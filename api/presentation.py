@@ -9,13 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup, escape
-from pydantic import ValidationError
 
 from domain import percent as shares
-from domain import series
+from domain import series, stored_spec
+from domain.errors import SpecInvalid
 from domain.forecast import phase_left
 from domain.pictures import alt_text, figure_of
-from domain.presets import RUN_SPEC
 from domain.results import AttackResult, Evaluation, Interval, ThreatModel, wilson_interval
 from domain.run_state import RunState
 from domain.spec import EvaluateSpec
@@ -184,8 +183,8 @@ def is_number(value: object) -> bool:
 def picture_in_words(run: RunRow) -> str:
     """Say what a run's picture shows: its own columns, not those of another method."""
     try:
-        spec = RUN_SPEC.validate_python(run.spec)
-    except ValidationError:  # of an earlier version of the contract
+        spec = stored_spec.read(run.spec)
+    except SpecInvalid:  # of an earlier version
         return f"Picture of {title(run)}"
     if isinstance(spec, EvaluateSpec):  # draws nothing
         return f"Picture of {title(run)}"

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import ValidationError
 from sqlalchemy import Connection
 
+from domain import stored_spec
+from domain.errors import SpecInvalid
 from domain.family import works
 from domain.forecast import UNKNOWN_SECONDS, Durations, Ended, Estimate, reported_left
-from domain.presets import RUN_SPEC
 from domain.schedule import Running, Snapshot, Waiting
 from domain.spec import TrainSpec
 from store.snapshots import is_ready
@@ -74,8 +74,8 @@ def _of_running(
 
 def _reported(row: Any, started_at: datetime, now: datetime) -> Estimate | None:  # noqa: ANN401
     try:
-        spec = RUN_SPEC.validate_python(row.spec)
-    except ValidationError:  # of a version that declared other fields
+        spec = stored_spec.read(row.spec)
+    except SpecInvalid:  # of an earlier version
         return None
     if row.progress is None or not isinstance(spec, TrainSpec):
         return None

@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from domain import stored_spec
 from domain.errors import (
     Fenced,
     FieldError,
@@ -23,7 +24,6 @@ from domain.errors import (
 )
 from domain.family import family
 from domain.ids import new_id
-from domain.presets import RUN_SPEC
 from domain.run_state import RunState, may_move
 from domain.schedule import LEAST_CHARGE, Needs, decayed
 from domain.spec import EvaluateSpec, TrainSpec, VisualiseSpec
@@ -592,7 +592,7 @@ def retry(connection: Connection, run_id: str, *, now: datetime, owner: str) -> 
         raise InvalidTransition(run_id, row.state, RunState.QUEUED)
     followed = row.spec.get("after", ())
     instead = {old: _stand_in(connection, old, i) for i, old in enumerate(followed)}
-    spec = RUN_SPEC.validate_python(_following(row.spec, instead))
+    spec = stored_spec.read(_following(row.spec, instead))
     # The new row refers to the old one: taken here, before `submit` takes the user.
     take(connection, {run_id, *spec.after})
     return submit(connection, spec=spec, owner=owner, now=now, retry_of=run_id).run

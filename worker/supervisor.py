@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain import stored_spec
 from domain.control import Renew, Stop, TakeCheckpoint
 from domain.errors import (
     CheckpointInvalid,
@@ -28,7 +29,6 @@ from domain.errors import (
     LabError,
 )
 from domain.events import Failed, Finished, read_frames
-from domain.presets import RUN_SPEC
 from domain.run_state import RunState
 from domain.spec import RunSpec, Source, TrainSpec, surrogates
 from store import artifacts, checkpoints, metrics, queue, running_time, runs
@@ -243,7 +243,7 @@ class Supervisor(threading.Thread):
         shutil.rmtree(self._work, ignore_errors=True)
         self._work.mkdir(parents=True)
         run = self.claim.run
-        self._spec = spec = as_it_goes_on(RUN_SPEC.validate_python(run.spec), run.facts)
+        self._spec = spec = as_it_goes_on(stored_spec.read(run.spec), run.facts)
         spec_file = self._work / "spec.json"
         spec_file.write_text(spec.model_dump_json())
         source = None

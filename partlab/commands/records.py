@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.text import Text
 
 from domain import card as cards
 from domain import certify as certificates
-from domain import robustbench
+from domain import robustbench, stored_spec
 from domain.described import Described
-from domain.presets import RUN_SPEC
+from domain.errors import SpecInvalid
 from domain.results import Evaluation
 from domain.run_state import RunState
 from domain.spec import EvaluateSpec, TrainSpec
@@ -22,7 +21,7 @@ from partlab import tables, watching
 from partlab.answers import Run
 from partlab.client import Client
 from partlab.commands import Json, RunName, lab, letting_go_of
-from partlab.errors import ClientError, NotALab, UsageError
+from partlab.errors import ClientError, UsageError
 from partlab.terminal import console, print_json
 
 app = typer.Typer()
@@ -128,9 +127,9 @@ def _judged(client: Client, run_id: str) -> cards.Judged:
     """Return a run that has, or will have, an evaluation. Raises UsageError for another one."""
     run = client.get(run_id)
     try:
-        spec = RUN_SPEC.validate_python(run.spec)
-    except ValidationError as error:
-        raise NotALab(f"{client.url} speaks another version of PART Lab.") from error
+        spec = stored_spec.read(run.spec)
+    except SpecInvalid as error:
+        raise UsageError(f"Run {run_id} says {error}") from None
     if not isinstance(spec, TrainSpec | EvaluateSpec):
         raise UsageError(f"Run {run_id} is of kind `{run.kind}`; name one that was evaluated.")
     return Described(run.id, run.title, spec, run.spec_sha256, run.facts or {})
