@@ -151,7 +151,7 @@ def cancel(lab: Lab, user: User, run_id: str, *, versions: Collection[int] | Non
             raise VersionMismatch(f"Run {run_id} is at version {run.version} now.")
         now = database_now(connection)
         asked = runs.request_cancel(connection, run_id, now=now, actor=user.name)
-    lab.doorbell.ring()
+    lab.doorbell.ring(run_id)
     return asked
 
 
@@ -164,7 +164,7 @@ def hold(lab: Lab, user: User, run_id: str, *, held: bool) -> RunRow:
         require_own(user, runs.get(connection, run_id))
         now = database_now(connection)
         run = queue.hold(connection, run_id, held=held, now=now, actor=user.name)
-    lab.doorbell.ring()
+    lab.doorbell.ring(run_id)
     return run
 
 

@@ -1,23 +1,25 @@
-"""Wake a worker up. A lost ring costs one poll interval, so no request ever waits for it."""
+"""Wake every worker up. A lost call costs one poll interval, so no request ever waits for it."""
 
 import logging
 import threading
 
 log = logging.getLogger(__name__)
 
-TASK = "partlab.doorbell"
-QUEUE = "doorbell"
+WAKE = "wake"
+"""The workers' control command."""
 SOCKET_SECONDS = 1.0
 PAUSE_AFTER_FAILURE = 2.0
 
 
 class Doorbell:
-    """Rings from a thread of its own; rings that come while one is on its way are one ring."""
+    """Calls from a thread of its own; calls that come while one is on its way are one call."""
 
     def __init__(self, broker_url: str | None) -> None:
         """Ring over ``broker_url``; None rings nowhere."""
         self._url = broker_url
         self._wanted = threading.Event()
+        self._lock = threading.Lock()
+        self._runs: set[str] = set()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self.rings = 0
@@ -36,8 +38,13 @@ class Doorbell:
         if self._thread is not None:
             self._thread.join(timeout=3 * SOCKET_SECONDS)
 
-    def ring(self) -> None:
-        """Ask for a ring and return at once."""
+    def ring(self, *runs: str) -> None:
+        """Ask for a call and return at once.
+
+        runs: those whose owners should look at once at what they were asked to do.
+        """
+        with self._lock:
+            self._runs.update(runs)
         self._wanted.set()
 
     def silence(self) -> str | None:
@@ -59,6 +66,11 @@ class Doorbell:
             return type(error).__name__
         return ""
 
+    def _take(self) -> list[str]:
+        with self._lock:
+            runs, self._runs = sorted(self._runs), set()
+        return runs
+
     def _run(self) -> None:
         # Celery is imported here: the API answers half a second earlier without it.
         from celery import Celery
@@ -74,14 +86,13 @@ class Doorbell:
                 "retry_on_timeout": False,
                 "max_retries": 0,
             },
-            task_ignore_result=True,
         )
         while self._wanted.wait() and not self._closing.is_set():
             self._wanted.clear()
             try:
-                app.send_task(TASK, queue=QUEUE, retry=False, ignore_result=True, expires=60)
+                app.control.broadcast(WAKE, arguments={"runs": self._take()})
                 self.rings += 1
             except (OperationalError, RedisError, OSError) as error:
-                log.warning("the broker did not take the ring; workers poll: %s", error)
+                log.warning("the broker did not take the call; workers poll: %s", error)
                 self._closing.wait(PAUSE_AFTER_FAILURE)
         app.close()

@@ -14,11 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.errors import Fenced, InvalidTransition, LabError
 from domain.run_state import RunState
-from domain.schedule import Start, plan
+from domain.schedule import Plan, Start, plan
 from store import endings, fleet
 from store import runs as gate
 from store.fleet import LIVE
-from store.rows import Claim, Heartbeat, Reaped, RunRow
+from store.rows import Claim, Heartbeat, Look, Reaped, RunRow
 from store.snapshots import snapshot
 from store.tables import leases, runs, service_beats, slots
 
@@ -29,6 +29,15 @@ _CLAIM_LOCK = sa.select(
     sa.func.clock_timestamp().label("after"),
 )
 _LEASE = leases.insert().inline()
+_ATTEMPTS = sa.select(runs.c.id, runs.c.attempt).where(
+    runs.c.id.in_(sa.bindparam("runs", expanding=True))
+)
+_ASK_TO_GIVE_WAY = (
+    leases.update()
+    .where(LIVE, leases.c.run_id.in_(sa.bindparam("runs", expanding=True)), ~leases.c.yielding)
+    .values(yielding=True)
+    .returning(leases.c.run_id)
+)
 _BOUND = sa.select(slots).where(slots.c.id.in_(sa.bindparam("slots", expanding=True)))
 Ending = Literal["lost", "handed-back", "gave-way"]
 Listener = Callable[[str, int, Exception], None]
@@ -36,24 +45,67 @@ Listener = Callable[[str, int, Exception], None]
 MAX_BACKOFF = timedelta(seconds=60)
 
 
-def claim(connection: Connection, *, worker: str, now: datetime, lease: timedelta) -> Claim | None:
+def look(connection: Connection, *, worker: str, now: datetime) -> Look:
+    """Plan the whole lab; return what starts on ``worker``, and who was asked to give way.
+
+    Runs that must give way are asked to, wherever they run. What is to start is :func:`claim`'s.
+    """
+    decided = _decide(connection, worker, now + _take_the_claim_lock(connection))
+    starts = [start for start in decided.starts if start.worker == worker]
+    found = connection.execute(_ATTEMPTS, {"runs": [start.run_id for start in starts]})
+    attempts = {row.id: row.attempt + 1 for row in found}
+    yielding = _ask_to_give_way(connection, decided.yields)
+    return Look(tuple((start, attempts[start.run_id]) for start in starts), yielding)
+
+
+def claim(
+    connection: Connection,
+    *,
+    worker: str,
+    now: datetime,
+    lease: timedelta,
+    only: tuple[str, int] | None = None,
+) -> Claim | None:
     """Give ``worker`` the run that is next on its slots; None if none is.
 
-    The plan is of the whole lab: runs that must give way for it are asked to, wherever they run.
-
     lease: how long the claim lives without renewal.
+    only: the run and attempt that it may be; None if the plan does not start that run here.
+
+    Raises Fenced when it would be another attempt of that run.
     """
     now += _take_the_claim_lock(connection)
+    decided = _decide(connection, worker, now)
+    start = next((s for s in decided.starts if s.worker == worker and _may_be(s, only)), None)
+    _ask_to_give_way(connection, decided.yields, beside=start)
+    claimed = None if start is None else _claim(connection, start, now, lease)
+    if claimed is not None and only is not None and claimed.attempt != only[1]:
+        raise Fenced(*only)
+    return claimed
+
+
+def _may_be(start: Start, only: tuple[str, int] | None) -> bool:
+    return only is None or start.run_id == only[0]
+
+
+def _decide(connection: Connection, worker: str, now: datetime) -> Plan:
     decided = plan(snapshot(connection, now, worker=worker), worker=worker)
     _keep_turns(connection, {r.run_id for r in decided.reservations})
-    start = next((start for start in decided.starts if start.worker == worker), None)
-    if decided.yields:
-        # Runs before leases, as all transactions take them; of runs, all at once.
-        gate.take(connection, [*decided.yields, *([start.run_id] if start else [])])
-        connection.execute(
-            leases.update().where(LIVE, leases.c.run_id.in_(decided.yields)).values(yielding=True)
-        )
-    return None if start is None else _claim(connection, start, now, lease)
+    return decided
+
+
+def _ask_to_give_way(
+    connection: Connection, yields: Collection[str], *, beside: Start | None = None
+) -> tuple[str, ...]:
+    """Ask attempts to give way; return those that were not asked before.
+
+    beside: what this transaction starts. Runs are taken before leases, all at once, as in all
+    transactions.
+    """
+    if not yields:
+        return ()
+    gate.take(connection, [*yields, *([beside.run_id] if beside else [])])
+    asked = connection.scalars(_ASK_TO_GIVE_WAY, {"runs": list(yields)})
+    return tuple(dict.fromkeys(asked))
 
 
 def _take_the_claim_lock(connection: Connection) -> timedelta:

@@ -7,6 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from domain.forecast import DurationSource
 from domain.run_state import RunState
+from domain.schedule import Start
 
 Role = Literal["admin", "member", "viewer"]
 SlotKind = Literal["cpu", "gpu"]
@@ -115,6 +116,16 @@ class Claim:
     def name(self) -> str:
         """What its processes and its work folder are known by: ``<run>-<attempt>``."""
         return f"{self.run.id}-{self.attempt}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a worker learns when it looks at the queue."""
+
+    starts: tuple[tuple[Start, int], ...]
+    """What the plan starts on this worker, by rank, each with the number of its attempt."""
+    yielding: tuple[str, ...]
+    """Runs, wherever they are, that were asked just now to give way."""
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ class Recorder:
         """Resumable checkpoints kept so far."""
         self.phase: str | None = None
         """What the experiment is at."""
+        self.progress: Progress | None = None
+        """How far it is."""
         self.heard_at = time.monotonic()
         """When the child last said anything."""
         self.outcome: Finished | Failed | None = None
@@ -94,7 +96,7 @@ class Recorder:
         self._persist(lambda connection: function(connection, self._run_id, self._attempt, value))
 
     def _progress(self, event: Progress) -> None:
-        self.phase = event.phase
+        self.phase, self.progress = event.phase, event
         told = event.model_dump(mode="json", exclude={"type"})
 
         def work(connection: Connection) -> None:

@@ -77,8 +77,8 @@ KEEPS_ITS_STATE = ("train", "validate", "evaluate")
 """Phases of a child that writes a checkpoint when it is asked."""
 
 
-class Supervisor(threading.Thread):
-    """Sees one claimed run through to the end of its attempt."""
+class Supervisor:
+    """Sees one claimed run through to the end of its attempt, on the thread of its caller."""
 
     def __init__(
         self,
@@ -91,7 +91,6 @@ class Supervisor(threading.Thread):
         entry: tuple[str, ...] = ENTRY,
     ) -> None:
         """Take a claim on. asked: the monotonic time before it was; its lease began after that."""
-        super().__init__(name=f"run-{claim.run.id}", daemon=True)
         self.claim = claim
         self._engine = engine
         self._blobs = blobs
@@ -113,6 +112,30 @@ class Supervisor(threading.Thread):
         return self._settings.lease_seconds * (1 - MARGIN)
 
     # -- asked from outside -------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether :meth:`run` has nothing more to do."""
+        return self._done.is_set()
+
+    def told(self) -> dict[str, Any]:
+        """Say what it is at, in plain values, from memory."""
+        progress = self._recorder.progress
+        return {
+            "run": self._id,
+            "attempt": self._attempt,
+            "slots": [f"{slot.kind} {slot.ordinal}" for slot in self.claim.slots],
+            "pid": self._child.process.pid if self._child else None,
+            "phase": self._recorder.phase,
+            "done": progress.done if progress else None,
+            "total": progress.total if progress else None,
+            "unit": progress.unit if progress else None,
+            "lease_seconds": round(self._left(), 1),
+        }
+
+    def give_up(self) -> None:
+        """End the child and write nothing more: the run goes on when its lease is over."""
+        self._end(Ending.LOST)
 
     def look_now(self) -> None:
         """Renew at once: something may have changed, such as a wish to cancel."""

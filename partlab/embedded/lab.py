@@ -25,8 +25,8 @@ from partlab.transport import Patience
 BROKER_SECONDS, START_SECONDS = 20.0, 90.0
 LOOK_SECONDS, LOG_SECONDS = 0.2, 15.0
 UVICORN = ("-m", "uvicorn", "api.main:app", "--no-access-log", "--timeout-graceful-shutdown", "3")
-CELERY = ("-m", "celery", "--app", "worker.app", "worker", "--pool", "threads")
-CELERY_QUIET = ("--concurrency", "1", "--loglevel", "info", "--without-gossip", "--without-mingle")
+CELERY = ("-m", "celery", "--app", "worker.app", "worker")
+CELERY_QUIET = ("--loglevel", "info", "--without-gossip", "--without-mingle")
 STOP_ORDER = ("api", "worker", "broker")
 """First nothing new comes in; last the broker, as the others speak to it."""
 

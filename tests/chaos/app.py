@@ -11,7 +11,7 @@ from pathlib import Path
 
 import worker.app
 from tests.chaos import bugs
-from worker.foreman import Foreman
+from worker.dispatcher import Dispatcher
 
 ROOT = Path(__file__).parents[2]
 CHILD = (
@@ -29,6 +29,6 @@ def wrong() -> float:
 
 
 time.time = wrong
-worker.app.Foreman = partial(Foreman, entry=("-c", CHILD))  # type: ignore[assignment, misc]
+worker.app.Dispatcher = partial(Dispatcher, entry=("-c", CHILD))  # type: ignore[assignment, misc]
 bugs.plant(os.environ.get("CHAOS_BUG", ""))
 app = worker.app.app

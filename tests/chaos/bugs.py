@@ -13,11 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from domain.run_state import RunState
+from domain.schedule import Start
 from store import fleet, metrics, queue, runs
 from store.blobs import Blobs
 from store.tables import runs as run_rows
-from worker import foreman, orphans, process, supervisor
-from worker.foreman import Foreman
+from worker import dispatcher, orphans, process, supervisor
+from worker.dispatcher import Dispatcher
 from worker.recorder import failure
 from worker.supervisor import Supervisor
 
@@ -82,13 +83,14 @@ def share_slots() -> None:
 
 def claim_seldom() -> None:
     """A worker looks at the queue at every eighth poll only."""
-    claim, turns = Foreman._claim, [0]
+    hand_out, turns = Dispatcher._hand_out, [0]
 
-    def wrong(self: Foreman) -> Any:
+    def wrong(self: Dispatcher) -> None:
         turns[0] += 1
-        return claim(self) if turns[0] % 8 == 0 else None
+        if turns[0] % 8 == 0:
+            hand_out(self)
 
-    Foreman._claim = wrong
+    Dispatcher._hand_out = wrong
 
 
 def keep_metrics() -> None:
@@ -141,15 +143,34 @@ def _nothing(*_: object, **__: object) -> None: ...
 
 def _drop_indexes() -> None:
     """Without them the database itself would refuse what is planted here."""
-    begin = Foreman._begin
+    begin = Dispatcher._begin
 
-    def wrong(self: Foreman) -> None:
-        with foreman.writing(self._engine) as connection:
+    def wrong(self: Dispatcher) -> None:
+        with dispatcher.writing(self._engine) as connection:
             for index in ("uq_leases_live_run", "uq_leases_live_slot"):
                 connection.execute(sa.text(f"DROP INDEX IF EXISTS {index}"))
         begin(self)
 
-    Foreman._begin = wrong
+    Dispatcher._begin = wrong
+
+
+def claim_unplanned() -> None:
+    """A task claims its run without asking the plan."""
+    _drop_indexes()
+
+    def wrong(self: Dispatcher, run_id: str, _attempt: int) -> Any:
+        name = self._settings.worker_name
+        with dispatcher.writing(self._engine) as connection:
+            start = Start(run_id, name, (fleet.slots_of(connection, name)[0].id,))
+            now, lease = dispatcher.database_now(connection), self._settings.lease
+            return queue._claim(connection, start, now, lease)
+
+    Dispatcher._claim = wrong
+
+
+def forget_refusal() -> None:
+    """A worker that is told to stop goes on beginning attempts until it has ended."""
+    Dispatcher.refuse = _nothing
 
 
 BUGS: Mapping[str, tuple[Callable[[], None], str, tuple[str, ...]]] = {
@@ -162,6 +183,12 @@ BUGS: Mapping[str, tuple[Callable[[], None], str, tuple[str, ...]]] = {
     "keep-metrics": (keep_metrics, "metrics without gaps or doubles", ("kill worker",)),
     "spoil-checkpoints": (spoil_checkpoints, "weights of an undisturbed run", ("restart worker",)),
     "loose-leash": (loose_leash, "no child survives its lease", ("freeze worker",)),
+    "claim-unplanned": (claim_unplanned, "slots suffice", ("doubled messages",)),
+    "forget-refusal": (
+        forget_refusal,
+        "a stopping worker begins nothing",
+        ("restart worker", "restart worker cold"),
+    ),
     "leave-forks": (leave_forks, "no process is left", ("kill child",)),
 }
 """What is planted, the invariant it breaks, and the faults that bring it out."""

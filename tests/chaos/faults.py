@@ -5,15 +5,20 @@ import resource
 import signal
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from random import Random
 from subprocess import Popen
 
 import redis
+import sqlalchemy as sa
 from celery import Celery
+from celery.utils.nodenames import worker_direct
+from sqlalchemy.exc import DBAPIError
 
 from partlab.errors import ClientError, Refused
+from store.engine import reading
+from store.tables import runs
 from tests.chaos.lab import WORKERS, Lab
 
 Undo = Callable[[], None]
@@ -43,14 +48,27 @@ def kill_worker(lab: Lab, rng: Random) -> Undo:
 
 
 def restart_worker(lab: Lab, rng: Random) -> Undo:
-    """SIGTERM, as an operator restarts a worker."""
-    name = rng.choice(WORKERS)
+    """SIGTERM, as an operator restarts a worker: Celery's warm shutdown."""
+    return _restart(lab, rng.choice(WORKERS), signal.SIGTERM)
+
+
+def restart_worker_cold(lab: Lab, rng: Random) -> Undo:
+    """SIGQUIT: Celery's cold shutdown."""
+    return _restart(lab, rng.choice(WORKERS), signal.SIGQUIT)
+
+
+def _restart(lab: Lab, name: str, number: signal.Signals) -> Undo:
     process = lab.workers[name]  # by the undoing another may have its name
-    process.terminate()
+    process.send_signal(number)
+    lab.stopping[process.pid] = (name, time.monotonic())
 
     def undo() -> None:
         process.send_signal(signal.SIGCONT)
-        process.wait(timeout=60)
+        try:
+            process.wait(timeout=60)
+        finally:
+            lab.stopping.pop(process.pid, None)
+            process.kill()
         lab.start_worker(name)
 
     return undo
@@ -113,15 +131,56 @@ def flush_broker(lab: Lab, _: Random) -> Undo:
     return nothing
 
 
-def ring_a_hundred_times(lab: Lab, _: Random) -> Undo:
-    """A hundred copies of the message that wakes workers."""
-    options = {"socket_connect_timeout": 1, "max_retries": 0}
+@contextmanager
+def _celery(lab: Lab) -> Iterator[Celery]:
+    """Celery's tools; what they cannot do while the broker is away is left undone."""
     with Celery("chaos", broker=lab.broker_url, set_as_current=False) as app:
-        app.conf.broker_transport_options = options
-        with suppress(Exception):  # the broker may be away
-            for _ in range(100):
-                app.send_task("partlab.doorbell", queue="doorbell", retry=False, ignore_result=True)
+        app.conf.broker_transport_options = {"socket_connect_timeout": 1, "max_retries": 0}
+        with suppress(Exception):
+            yield app
+
+
+def wake_a_hundred_times(lab: Lab, _: Random) -> Undo:
+    """A hundred calls to all workers, for every run there is and some that are not."""
+    with _celery(lab) as app:
+        runs = [run_id for run_id, _, _ in _unfinished(lab)]
+        for _ in range(100):
+            app.control.broadcast("wake", arguments={"runs": [*runs, "0" * 18]})
     return nothing
+
+
+def double_messages(lab: Lab, rng: Random) -> Undo:
+    """Send every worker the messages of all unfinished runs again, some of them late."""
+    with _celery(lab) as app:
+        for run_id, state, attempt in _unfinished(lab):
+            following = attempt + (state == "queued")
+            for name in WORKERS:
+                for number in (following, following, following + 1):
+                    app.send_task(
+                        "partlab.run_attempt",
+                        [run_id, number, []],
+                        queue=worker_direct(f"celery@{name}"),
+                        countdown=rng.choice((None, None, rng.uniform(0.2, 2.0))),
+                        retry=False,
+                        ignore_result=True,
+                    )
+    return nothing
+
+
+def purge_queues(lab: Lab, _: Random) -> Undo:
+    """Throw away the messages that wait in the workers' own queues."""
+    names = [worker_direct(f"celery@{name}").name for name in WORKERS]
+    with suppress(redis.ConnectionError), redis.Redis.from_url(lab.broker_url) as client:
+        client.delete(*names)
+    return nothing
+
+
+def _unfinished(lab: Lab) -> list[tuple[str, str, int]]:
+    """Return id, state and attempt of each; none while the database is away."""
+    query = sa.select(runs.c.id, runs.c.state, runs.c.attempt).where(runs.c.finished_at.is_(None))
+    with suppress(DBAPIError), reading(lab.engine) as connection:
+        return [tuple(row) for row in connection.execute(query)]
+    return []
 
 
 def stop_database(lab: Lab, _: Random) -> Undo:
@@ -250,13 +309,16 @@ FAULTS: Mapping[str, Callable[[Lab, Random], Undo]] = {
     "kill child": kill_child,
     "kill worker": kill_worker,
     "restart worker": restart_worker,
+    "restart worker cold": restart_worker_cold,
     "kill api": kill_api,
     "freeze child": freeze_child,
     "freeze worker": freeze_worker,
     "freeze host": freeze_host,
     "broker away": stop_broker,
     "flush broker": flush_broker,
-    "100 doorbells": ring_a_hundred_times,
+    "100 wakes": wake_a_hundred_times,
+    "doubled messages": double_messages,
+    "purge queues": purge_queues,
     "database away": stop_database,
     "second worker": second_worker_of_one_name,
     "clock step": step_clock,

@@ -154,6 +154,17 @@ def steps(history: History) -> int:
     return int(history.name.rpartition("-")[2])
 
 
+def stopping_workers_begin_nothing(samples: Samples, _: Sequence[History]) -> Iterator[str]:
+    """A worker that is to stop begins no attempt."""
+    looks = [sample for sample in samples if sample is not None]
+    # Of three: one that was frozen in between may not have seen its signal.
+    for before, between, after in zip(looks, looks[1:], looks[2:], strict=False):
+        known = before.stopping & between.stopping & after.stopping
+        for lease in after.leases:
+            if lease.worker in known and lease.started_at > between.at:
+                yield f"{lease.worker} began run {lease.run_id} attempt {lease.attempt}"
+
+
 def _finished(histories: Iterable[History]) -> Iterator[History]:
     return (history for history in histories if history.state == "succeeded")
 
@@ -169,6 +180,7 @@ INVARIANTS: Mapping[str, Callable[[Samples, Sequence[History]], Iterator[str]]] 
     "weights of an undisturbed run": weights_are_right,
     "no child survives its lease": no_child_survives,
     "no process is left": nothing_is_left,
+    "a stopping worker begins nothing": stopping_workers_begin_nothing,
 }
 
 

@@ -36,7 +36,7 @@ LEASE, RENEW, POLL = 3.0, 0.3, 0.5
 WORKERS = ("ada", "bob")
 SLOTS = 2
 UVICORN = ("-m", "uvicorn", "api.main:app", "--no-access-log", "--timeout-graceful-shutdown", "1")
-CELERY = ("-m", "celery", "--app", "tests.chaos.app", "worker", "--pool", "threads")
+CELERY = ("-m", "celery", "--app", "tests.chaos.app", "worker")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Lab:
     broker: subprocess.Popen[bytes] | None = None
     api: subprocess.Popen[bytes] | None = None
     workers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    stopping: dict[int, tuple[str, float]] = field(default_factory=dict)
+    """Name and moment, by process id, of workers that were told to stop."""
     errands: list[threading.Thread] = field(default_factory=list)
 
     # -- starting ---------------------------------------------------------------------------------

@@ -52,6 +52,15 @@ def later(sample, seconds):
 TWICE = replace(RUNNING, leases=tuple(replace(lease, ended_at=None) for lease in LEASES))
 WAITING = replace(OVER, runs={"run": (RunState.QUEUED, 2)}, waiting=frozenset({"run"}))
 OUTLIVING = replace(OVER, left=(CHILD,))
+STOPPED = replace(
+    RUNNING,
+    at=after(5),
+    leases=LEASES[:1],
+    runs={"run": (RunState.QUEUED, 1)},
+    left=(),
+    stopping=frozenset({"bob"}),
+)
+RESTLESS = replace(RUNNING, stopping=frozenset({"bob"}))
 WRONG = {
     "one live lease a run": ([TWICE, OVER], KEPT),
     "attempts only rise": ([OVER, replace(OVER, runs={"run": (RunState.SUCCEEDED, 1)})], KEPT),
@@ -71,6 +80,7 @@ WRONG = {
     "weights of an undisturbed run": ([OVER], replace(KEPT, weights="0" * 64)),
     "no child survives its lease": ([OUTLIVING, later(OUTLIVING, 1), later(OVER, 2)], KEPT),
     "no process is left": ([OVER, replace(OVER, left=(replace(CHILD, leads=False),))], KEPT),
+    "a stopping worker begins nothing": ([STOPPED, later(STOPPED, 0), RESTLESS, OVER], KEPT),
 }
 
 

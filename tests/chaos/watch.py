@@ -1,6 +1,7 @@
 """Looking at the lab all the time: what its database says, and which processes there are."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import psutil
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +23,8 @@ from tests.chaos.chain import SERIES
 from tests.chaos.lab import POLL, Lab, Left
 
 LOOK_SECONDS = 0.1
+KNOWS_SECONDS = 0.5
+"""After which a worker has seen the signal that it was sent."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,8 @@ class Sample:
     """Slots that a living worker could use at once."""
     devices: Mapping[str, int]
     leases: tuple[Lease, ...]
+    stopping: frozenset[str] = frozenset()
+    """Workers that know they are to stop, and still run."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,19 @@ def look(lab: Lab, *, calm: bool) -> Sample:
             free=_free(connection, at),
             devices=Counter(connection.scalars(sa.select(slots.c.worker).where(slots.c.offered))),
             leases=_leases(connection),
+            stopping=_stopping(lab),
         )
+
+
+def _stopping(lab: Lab) -> frozenset[str]:
+    """Return who was told to stop a while ago; one that is frozen may not know it yet."""
+    known = set()
+    for pid, (name, since) in list(lab.stopping.items()):
+        with suppress(psutil.Error):
+            status = psutil.Process(pid).status()
+            if time.monotonic() - since > KNOWS_SECONDS and status != psutil.STATUS_STOPPED:
+                known.add(name)
+    return frozenset(known)
 
 
 def _free(connection: Connection, at: datetime) -> int:

@@ -1,6 +1,5 @@
 """A worker for tests: real database, real children, short leases."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -15,8 +14,9 @@ from store import artifacts, runs
 from store.engine import reading, writing
 from store.rows import RunRow
 from tests.waiting import until
-from worker.foreman import Foreman
+from worker.dispatcher import Dispatcher
 from worker.settings import WorkerSettings
+from worker.wake import Wake
 
 TINY: dict[str, Any] = {
     "preset": "part++",
@@ -84,11 +84,11 @@ def settings(engine: Engine, state: Path, **over: Any) -> WorkerSettings:
 
 
 @contextmanager
-def working(engine: Engine, state: Path, **over: Any) -> Iterator[Foreman]:
-    """A foreman at work in a thread of this process; its children are real."""
-    foreman = Foreman(settings(engine, state, **over), wake=threading.Event())
-    foreman.start()
+def working(engine: Engine, state: Path, **over: Any) -> Iterator[Dispatcher]:
+    """A dispatcher at work in threads of this process; its children are real."""
+    dispatcher = Dispatcher(settings(engine, state, **over), wake=Wake())
+    dispatcher.start()
     try:
-        yield foreman
+        yield dispatcher
     finally:
-        foreman.stop()
+        dispatcher.stop()

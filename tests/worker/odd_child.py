@@ -1,6 +1,6 @@
 """A child that behaves as its spec's name says, so that supervision is tested without PyTorch.
 
-Run as a file: tests hand it to the foreman as ``entry``; no client can name one.
+Run as a file: tests hand it to the dispatcher as ``entry``; no client can name one.
 """
 
 # ruff: noqa: ARG001 - every behaviour is called alike

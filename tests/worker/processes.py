@@ -17,8 +17,8 @@ from sqlalchemy import Engine
 from partlab.embedded.parts import broker_config, broker_program, free_port
 from tests.waiting import until
 
-CELERY = ("-m", "celery", "--app", "worker.app", "worker", "--pool", "threads")
-QUIET = ("--concurrency", "1", "--loglevel", "info", "--without-gossip", "--without-mingle")
+CELERY = ("-m", "celery", "--app", "worker.app", "worker")
+QUIET = ("--loglevel", "info", "--without-gossip", "--without-mingle")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from store.engine import reading
 from tests.waiting import until
 from tests.worker.lab import ended
 from tests.worker.test_supervision import odd, odd_worker
-from worker import foreman, gpus
+from worker import dispatcher, gpus, host
 
 
 def slot(engine):
@@ -27,7 +27,7 @@ def test_not_looked_changes_nothing_that_is_known(sqlite_engine, tmp_path, monke
         looks.append(told[0])
         return told[0]
 
-    monkeypatch.setattr(foreman, "GPU_SECONDS", 0.0)
+    monkeypatch.setattr(host, "GPU_SECONDS", 0.0)
     monkeypatch.setattr(gpus, "foreign_use", look)
     with odd_worker(sqlite_engine, tmp_path, gpu_slots=1):
         until(lambda: looks and slot(sqlite_engine).foreign_use, seconds=20)
@@ -42,11 +42,11 @@ def test_a_worker_says_that_it_lives_and_reaps_before_it_looks(
     sqlite_engine, tmp_path, monkeypatch
 ):
     done = []
-    alive, reap = fleet.worker_alive, foreman.reap
+    alive, reap = fleet.worker_alive, dispatcher.reap
     monkeypatch.setattr(
         fleet, "worker_alive", lambda *a, **n: done.append("alive") or alive(*a, **n)
     )
-    monkeypatch.setattr(foreman, "reap", lambda *a: done.append("reap") or reap(*a))
+    monkeypatch.setattr(dispatcher, "reap", lambda *a: done.append("reap") or reap(*a))
     monkeypatch.setattr(gpus, "foreign_use", lambda _: done.append("look"))
     with odd_worker(sqlite_engine, tmp_path, gpu_slots=1):
         until(lambda: "look" in done, seconds=20)
@@ -65,7 +65,7 @@ def test_between_two_slow_looks_there_is_time_to_work(sqlite_engine, tmp_path, m
             raise answer
         return answer
 
-    monkeypatch.setattr(foreman, "GPU_SECONDS", 1.0)
+    monkeypatch.setattr(host, "GPU_SECONDS", 1.0)
     monkeypatch.setattr(gpus, "foreign_use", slow)
     with odd_worker(sqlite_engine, tmp_path, gpu_slots=1):
         row = ended(sqlite_engine, odd(sqlite_engine, "obedient", resources={"cpu_slots": 1}))

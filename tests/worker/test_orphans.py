@@ -16,7 +16,7 @@ from store.rows import SlotSpec
 from tests.waiting import until
 from tests.worker.lab import look
 from tests.worker.test_supervision import odd, odd_worker
-from worker import foreman, orphans
+from worker import host, orphans
 from worker.orphans import MARK
 
 
@@ -108,7 +108,7 @@ def test_a_worker_ends_what_an_ended_attempt_left_and_nothing_else(
     sqlite_engine, tmp_path, monkeypatch
 ):
     """A process that left its group is not killed with it, but found later by its mark."""
-    monkeypatch.setattr(foreman, "VITALS_SECONDS", 0.2)
+    monkeypatch.setattr(host, "VITALS_SECONDS", 0.2)
     with odd_worker(sqlite_engine, tmp_path):
         run_id = odd(sqlite_engine, "obedient")
         until(lambda: look(sqlite_engine, run_id).state is RunState.SUCCEEDED)

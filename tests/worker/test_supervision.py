@@ -23,8 +23,9 @@ from tests.waiting import until
 from tests.worker import odd_child
 from tests.worker.lab import TINY, ended, look, settings, submit
 from worker.database import persist
-from worker.foreman import Foreman
+from worker.dispatcher import Dispatcher
 from worker.supervisor import MARGIN, Supervisor
+from worker.wake import Wake
 
 ODD = (str(Path(odd_child.__file__)),)
 
@@ -32,12 +33,12 @@ ODD = (str(Path(odd_child.__file__)),)
 @contextmanager
 def odd_worker(engine, state, **over):
     values = {"poll_seconds": 0.05, "renew_seconds": 0.2, "lease_seconds": 3, **over}
-    foreman = Foreman(settings(engine, state, **values), wake=threading.Event(), entry=ODD)
-    foreman.start()
+    dispatcher = Dispatcher(settings(engine, state, **values), wake=Wake(), entry=ODD)
+    dispatcher.start()
     try:
-        yield foreman
+        yield dispatcher
     finally:
-        foreman.stop()
+        dispatcher.stop()
 
 
 def odd(engine, behaviour, **over):
@@ -249,11 +250,11 @@ def test_a_frozen_child_does_not_stop_a_worker_from_stopping(sqlite_engine, tmp_
 
 def test_a_child_is_dead_before_its_lease_can_pass_on(engine, tmp_path):
     """The lease is taken away behind the worker's back: the zombie writes nothing more."""
-    with odd_worker(engine, tmp_path, renew_seconds=0.3) as foreman:
+    with odd_worker(engine, tmp_path, renew_seconds=0.3) as dispatcher:
         run_id = odd(engine, "endless")
         until(running(engine, run_id))
         pid = child_of(engine, run_id)
-        foreman._stopping.set()
+        dispatcher._stopping.set()
         with writing(engine) as connection:
             now = database_now(connection)
             queue.requeue(connection, run_id, 1, now=now, reason="stolen", max_attempts=5)
@@ -268,9 +269,9 @@ def test_an_outage_longer_than_the_lease_ends_the_child_and_shorter_ones_do_not(
     """The database is locked by another writer, which is what an outage of SQLite looks like."""
     with fresh_engine("sqlite") as engine:
         raw = sa.create_engine(engine.url, connect_args={"timeout": 20})
-        with odd_worker(engine, tmp_path, lease_seconds=2) as foreman:
-            foreman._engine.dispose()
-            sa.event.listen(foreman._engine, "connect", _give_up_quickly)
+        with odd_worker(engine, tmp_path, lease_seconds=2) as dispatcher:
+            dispatcher._engine.dispose()
+            sa.event.listen(dispatcher._engine, "connect", _give_up_quickly)
             run_id = odd(engine, "endless")
             until(running(engine, run_id))
             with locked(raw, seconds=0.8):
@@ -496,9 +497,9 @@ def test_what_is_to_be_kept_waits_for_a_connection(sqlite_engine):
 
 
 def test_there_are_connections_for_all_slots_at_once(sqlite_engine, tmp_path):
-    foreman = Foreman(settings(sqlite_engine, tmp_path, cpu_slots=9), wake=threading.Event())
-    assert foreman._engine.pool.size() == 20
-    foreman._engine.dispose()
+    dispatcher = Dispatcher(settings(sqlite_engine, tmp_path, cpu_slots=9), wake=Wake())
+    assert dispatcher._engine.pool.size() == 20
+    dispatcher._engine.dispose()
 
 
 def test_a_child_is_ended_at_its_deadline_though_a_renewal_hangs(tmp_path, monkeypatch):
@@ -528,7 +529,7 @@ def test_a_child_is_ended_at_its_deadline_though_a_renewal_hangs(tmp_path, monke
 
 def test_the_first_deadline_counts_from_before_the_claim(sqlite_engine, tmp_path, monkeypatch):
     claim, begun, deadlines = queue.claim, [], []
-    start = Supervisor.start
+    run = Supervisor.run
 
     def slow(*arguments, **named):
         begun.append(time.monotonic())
@@ -538,10 +539,10 @@ def test_the_first_deadline_counts_from_before_the_claim(sqlite_engine, tmp_path
 
     def noted(self):
         deadlines.append((begun[-1], self._deadline))
-        start(self)
+        run(self)
 
     monkeypatch.setattr(queue, "claim", slow)
-    monkeypatch.setattr(Supervisor, "start", noted)
+    monkeypatch.setattr(Supervisor, "run", noted)
     with odd_worker(sqlite_engine, tmp_path, lease_seconds=60):
         ended(sqlite_engine, odd(sqlite_engine, "obedient"))
     ((asked, deadline),) = deadlines
@@ -552,7 +553,7 @@ def test_a_reaper_that_fails_does_not_stop_claiming(sqlite_engine, tmp_path, mon
     def broken(*_):
         raise RuntimeError("a row nobody can reap")
 
-    monkeypatch.setattr("worker.foreman.reap", broken)
+    monkeypatch.setattr("worker.dispatcher.reap", broken)
     with odd_worker(sqlite_engine, tmp_path):
         row = ended(sqlite_engine, odd(sqlite_engine, "obedient"))
     assert row.state is RunState.SUCCEEDED
