@@ -13,6 +13,7 @@ import typer
 from partlab import surroundings
 from partlab.commands import (
     administration,
+    celery,
     checkpoints,
     demo,
     evaluations,
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _part in (runs, evaluations, records, checkpoints, labs, up, demo, reproduce):
+for _part in (runs, evaluations, records, checkpoints, labs, up, celery, demo, reproduce):
     app.add_typer(_part.app)
 app.add_typer(administration.admin, name="admin")
 

@@ -28,6 +28,8 @@ class Credentials:
     """Where they come from, for people."""
     remark: str | None = None
     """What a person should know about the choice."""
+    broker_url: str | None = None
+    """The broker of a lab on this machine, for Celery's own tools."""
 
 
 def state_folder() -> Path:
@@ -149,7 +151,8 @@ def embedded_lab(state: Path) -> Credentials | None:
     if not body or not _is_alive(body.get("pid")):
         return None
     token = _secret(Path(_text(body, "token_file", file)))
-    return Credentials(_text(body, "url", file), token, str(state))
+    broker_url = _optional_text(body, "broker_url", file)
+    return Credentials(_text(body, "url", file), token, str(state), broker_url=broker_url)
 
 
 def _ended() -> str | None:

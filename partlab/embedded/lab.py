@@ -93,7 +93,7 @@ class EmbeddedLab:
             self._prepare_database()
             self._start_api(listener)
             self._start_worker()
-            stack.enter_context(self.state.announced(self.url))
+            stack.enter_context(self.state.announced(self.url, self._broker_url))
             yield
 
     def look_after(self) -> None:
@@ -117,12 +117,16 @@ class EmbeddedLab:
         for child in sorted(self.children, key=lambda c: STOP_ORDER.index(c.program.name)):
             child.stop(at_once=lambda: self.hurried)
 
+    @property
+    def _broker_url(self) -> str:
+        return f"redis://:{self._secret}@{parts.HOST}:{self._broker_port}/0"
+
     def _environment(self) -> dict[str, str]:
         own = {
             "PARTLAB_STATE": str(self.state.folder),
             "PARTLAB_DATA": str(self.data),
             "PARTLAB_STOP_SECONDS": "20",
-            "PARTLAB_BROKER_URL": f"redis://:{self._secret}@{parts.HOST}:{self._broker_port}/0",
+            "PARTLAB_BROKER_URL": self._broker_url,
         }
         if self.choices.cpu_slots is not None:
             own["PARTLAB_CPU_SLOTS"] = str(self.choices.cpu_slots)

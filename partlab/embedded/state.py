@@ -91,9 +91,14 @@ class State:
             return "it is starting"
 
     @contextmanager
-    def announced(self, url: str) -> Iterator[None]:
+    def announced(self, url: str, broker_url: str | None = None) -> Iterator[None]:
         """Tell `part` where the lab is, as long as it is there."""
-        told = {"url": url, "token_file": str(self.token_file), "pid": os.getpid()}
+        told = {
+            "url": url,
+            "token_file": str(self.token_file),
+            "broker_url": broker_url,
+            "pid": os.getpid(),
+        }
         write_private(self.card, json.dumps(told, indent=2) + "\n")
         try:
             yield

@@ -171,6 +171,7 @@ def claim_unplanned() -> None:
 def forget_refusal() -> None:
     """A worker that is told to stop goes on beginning attempts until it has ended."""
     Dispatcher.refuse = _nothing
+    Dispatcher.join = _nothing  # it would wait, and the runs be over
 
 
 BUGS: Mapping[str, tuple[Callable[[], None], str, tuple[str, ...]]] = {
