@@ -24,6 +24,8 @@ def compiled(module: nn.Module, x: Tensor, how: Compilation) -> Compiled:
         return Compiled(module)
     if how == "cuda-graphs" and x.device.type != "cuda":
         return Compiled(module, f"CUDA graphs need a GPU, and this is a {x.device.type}")
+    # Tells the compiler too, which :func:`partcore.environment.configure` leaves unimported.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
     candidate = copy.copy(module)
     try:
         candidate.compile(mode="reduce-overhead" if how == "cuda-graphs" else "default")

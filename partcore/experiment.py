@@ -22,7 +22,7 @@ from domain.errors import CheckpointInvalid
 from domain.events import ArtifactSaved, Evaluated, Event, Finished, Log, Progress, Started
 from domain.pictures import FigureSpec, figure_of, with_scores
 from domain.results import AuditFacts, Evaluation
-from partcore import build, checkpoint, evaluation, figures, narration, probes
+from partcore import build, checkpoint, evaluation, narration, probes
 from partcore.cams import Combiner
 from partcore.corrupted import under_corruptions
 from partcore.data import Images, Split, classes_in, fingerprint, loading, to_unit
@@ -39,7 +39,6 @@ from partcore.machine import (
 )
 from partcore.models import CamClassifier
 from partcore.models.classifier import parameter_count
-from partcore.pictures import Painter, one_a_class
 from partcore.randomness import generator
 from partcore.standing import Outcome, made_on
 from partcore.training import BEST, LAST, Trainer
@@ -383,6 +382,9 @@ def _picture(
     spec: s.TrainSpec | s.VisualiseSpec, split: Split, subject: Subject, environment: Environment
 ) -> Iterator[Event]:
     """Draw the first test images of as many classes as there is room for."""
+    from partcore import figures  # matplotlib: half a second, which a picture alone waits for
+    from partcore.pictures import Painter, one_a_class
+
     yield Progress(phase="draw", done=0, total=1, unit="image", detail=FIGURE)
     wanted = spec.images if isinstance(spec, s.VisualiseSpec) else FIGURE_IMAGES
     chosen = split.test.take(one_a_class(split.test.y, wanted))
