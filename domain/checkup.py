@@ -57,6 +57,8 @@ class Host:
     disk: Disk | None
     orphans: int | None
     """Processes of ended attempts that it could not kill."""
+    standby_bytes: int | None = None
+    """Memory that its interpreters on standby hold."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def findings(schema: Schema, rows: Rows | None, api: Api) -> tuple[Finding, ...]
         _stuck(rows),
         _needs(rows),
         _orphans(rows),
+        _standby(rows),
         _disks(rows, api),
     )
     return tuple(finding for part in parts for finding in part)
@@ -257,6 +260,13 @@ def _orphans(rows: Rows) -> Iterator[Finding]:
             yield Finding("orphans", "warn", told, advice)
     if not any(host.orphans for host in looked):
         yield Finding("orphans", "ok", f"none on {_many(len(looked), 'host')}")
+
+
+def _standby(rows: Rows) -> Iterator[Finding]:
+    held = {h.name: h.standby_bytes for h in _at_work(rows) if h.standby_bytes}
+    if held:
+        told = ", ".join(f"{_size(size)} on {name}" for name, size in held.items())
+        yield Finding("standby", "ok", f"interpreters that are kept ready hold {told}")
 
 
 def _disks(rows: Rows, api: Api) -> Iterator[Finding]:

@@ -7,6 +7,16 @@ from pydantic import Field, TypeAdapter
 from domain.base import Model
 
 
+class Begin(Model):
+    """To an interpreter on standby: the one attempt it is for."""
+
+    type: Literal["begin"] = "begin"
+    arguments: tuple[str, ...]
+    """The command line it would have been started with, without the pipes."""
+    environment: dict[str, str]
+    """What its environment lacks."""
+
+
 class Renew(Model):
     """The lease was renewed: the child may live until then, however late it reads this.
 
@@ -30,7 +40,7 @@ class Stop(Model):
     type: Literal["stop"] = "stop"
 
 
-Control = Renew | TakeCheckpoint | Stop
+Control = Begin | Renew | TakeCheckpoint | Stop
 _CONTROL: TypeAdapter[Control] = TypeAdapter(Annotated[Control, Field(discriminator="type")])
 
 

@@ -108,6 +108,7 @@ def hosts(connection: Connection, now: datetime) -> tuple[Host, ...]:
             clock_skew=row.clock_skew,
             disk=None if row.disk_total is None else Disk(row.disk_free, row.disk_total),
             orphans=row.orphans,
+            standby_bytes=row.standby_bytes,
         )
         for row in connection.execute(sa.select(workers).order_by(workers.c.name))
     )

@@ -234,6 +234,8 @@ class Vitals:
     """Processes of ended attempts that it could not kill."""
     datasets: tuple[str, ...] | None = None
     """What is under its data root; None if that cannot be told."""
+    standby_bytes: int = 0
+    """Memory that its interpreters on standby hold."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-REVISION = "0005"
+REVISION = "0006"
 """The migration that leaves the schema as it is here."""
 
 metadata = sa.MetaData(
@@ -232,6 +232,8 @@ workers = sa.Table(
     sa.Column("orphans", sa.Integer),
     # Names of the datasets under its data root; NULL if it does not say: it may have any.
     sa.Column("datasets", JsonOrNull),
+    # Memory that its interpreters on standby hold.
+    sa.Column("standby_bytes", sa.BigInteger),
 )
 
 slots = sa.Table(

@@ -1,9 +1,12 @@
 """The child's entry: one experiment, its events on a pipe, its life on a leash.
 
 ``python -m worker.child --spec FILE --work DIR ... --events FD --control FD``
+``python -m worker.child --standby --events FD --control FD``
 
-It knows no database and holds no credential. It ends itself when its supervisor dies (the control
-pipe closes) and when its lease was not renewed in time, on its own monotonic clock.
+On standby it imports what every attempt needs, touches no device, and waits for its one attempt on
+the control pipe. It knows no database and holds no credential. It ends itself when its supervisor
+dies (the control pipe closes) and when its lease was not renewed in time, on its own monotonic
+clock.
 """
 
 import argparse
@@ -16,7 +19,9 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+from domain.control import Begin, read_line
 from domain.errors import ExperimentError
 from domain.events import Event, Failed, Progress, write_frame
 from domain.presets import RUN_SPEC
@@ -141,12 +146,44 @@ class Throttle:
         return True
 
 
+def preload() -> None:
+    """Import what an attempt would: most of the seconds until its first step."""
+    import torch
+
+    import partcore.experiment  # noqa: F401
+
+    # The first optimiser of a process imports PyTorch's compiler.
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=1.0)
+
+
+def stand_by(arguments: list[str]) -> tuple[list[str], BinaryIO] | None:
+    """Wait for an attempt; return its command line and the control pipe, None if none comes."""
+    parser = argparse.ArgumentParser(prog="python -m worker.child --standby")
+    parser.add_argument("--events", required=True)
+    parser.add_argument("--control", type=int, required=True)
+    pipes = parser.parse_args(arguments)
+    preload()
+    control = os.fdopen(pipes.control, "rb")
+    begin = read_line(line) if (line := control.readline()) else None
+    if not isinstance(begin, Begin):
+        return None
+    os.environ |= begin.environment
+    told = [*begin.arguments, "--events", pipes.events, "--control", str(pipes.control)]
+    return told, control
+
+
 def main(arguments: list[str]) -> int:
     """Run the experiment; return the exit status."""
     die_with_parent()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    control = None
+    if arguments[:1] == ["--standby"]:
+        begun = stand_by(arguments[1:])
+        if begun is None:
+            return 0
+        arguments, control = begun
     options = parse(arguments)
-    leash = Leash(os.fdopen(options.control, "rb"), options.lease)
+    leash = Leash(control or os.fdopen(options.control, "rb"), options.lease)
     leash.attach()
     throttle, failed = Throttle(), False
     said = events(options, leash)

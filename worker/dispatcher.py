@@ -21,12 +21,14 @@ from store import fleet, queue
 from store.blobs import Blobs
 from store.engine import database_now, make_engine, writing
 from store.rows import Claim, Vitals
+from worker import orphans
 from worker.database import cause, is_outage
 from worker.host import Host
 from worker.post import Order, Post
 from worker.process import ENTRY
 from worker.reaper import is_taken, reap, recover, sign_off
 from worker.settings import WorkerSettings
+from worker.standby import Standby
 from worker.supervisor import Supervisor
 from worker.wake import Wake
 
@@ -68,7 +70,8 @@ class Dispatcher(threading.Thread):
         # A supervisor records and renews at the same time; one is the dispatcher's, one is spare.
         self._engine = make_engine(settings.database, pool_size=2 * len(self._offered) + 2)
         self._blobs = Blobs(settings.artifacts)
-        self._host = Host(self._engine, settings)
+        self._standby = Standby(settings, entry=entry)
+        self._host = Host(self._engine, settings, self._standby)
         self._names: Mapping[int, str] = {}
         self._stopping = threading.Event()
         self._drain: bool | None = None
@@ -105,6 +108,7 @@ class Dispatcher(threading.Thread):
             for supervisor in set(self._alive().values()):
                 supervisor.give_up()
             self._are_over(LAST_WORDS_SECONDS)
+        self._standby.stop()
         if not self._alive():
             with contextlib.suppress(SQLAlchemyError):
                 sign_off(self._engine, self._settings)
@@ -120,6 +124,7 @@ class Dispatcher(threading.Thread):
 
     def run(self) -> None:
         """Work until :meth:`stop`."""
+        self._standby.start()
         turn = self._begin
         while not self._stopping.is_set():
             try:
@@ -164,6 +169,7 @@ class Dispatcher(threading.Thread):
         self._host.has_gpus = any(slot.kind == "gpu" for slot in slots)
         self._names = {slot.id: f"{slot.kind} {slot.ordinal}" for slot in slots}
         log.info("worker %s offers %s", settings.worker_name, ", ".join(self._names.values()))
+        orphans.forget(settings.work_folder)
         self._turn()
 
     def _turn(self) -> None:
@@ -178,6 +184,7 @@ class Dispatcher(threading.Thread):
         if foreign is not None or vitals is not None:
             self._say_alive(busy, foreign=foreign, vitals=vitals)
         if not self._stopping.is_set():
+            self._standby.want(len(self._offered) - len(busy))
             self._hand_out()
 
     def _say_alive(
@@ -292,6 +299,7 @@ class Dispatcher(threading.Thread):
             engine=self._engine,
             blobs=self._blobs,
             settings=self._settings,
+            standby=self._standby,
             entry=self._entry,
         )
         with self._changed:

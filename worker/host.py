@@ -14,6 +14,7 @@ from worker import gpus, orphans
 from worker.datasets import datasets
 from worker.reaper import left_behind
 from worker.settings import WorkerSettings
+from worker.standby import Standby
 
 GPU_SECONDS = 10.0
 """How often to look who else uses the GPUs."""
@@ -27,6 +28,7 @@ class Host:
 
     engine: Engine
     settings: WorkerSettings
+    standby: Standby
     has_gpus: bool = False
     _gpus_at: float = field(default=0.0, init=False)
     _vitals_at: float = field(default=0.0, init=False)
@@ -55,4 +57,6 @@ class Host:
             left = left_behind(connection, settings, supervised=set(supervised))
         disk, there = shutil.disk_usage(settings.state_folder), datasets(settings.data_root)
         orphaned = orphans.end(settings.work_folder, left) if left else 0
-        return Vitals(skew, disk.free, disk.total, orphaned, there)
+        orphans.forget(settings.work_folder)
+        held = self.standby.memory()
+        return Vitals(skew, disk.free, disk.total, orphaned, there, held)

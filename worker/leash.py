@@ -8,7 +8,7 @@ import threading
 import time
 from typing import BinaryIO
 
-from domain.control import Renew, Stop, TakeCheckpoint, read_line
+from domain.control import Begin, Renew, Stop, TakeCheckpoint, read_line
 from worker.exits import EXIT_EXPIRED, EXIT_ORPHANED
 
 _PR_SET_PDEATHSIG = 1
@@ -45,6 +45,8 @@ class Leash:
                     self._checkpoint.set()
                 case Stop():
                     self.stopped.set()
+                case Begin():
+                    os._exit(EXIT_ORPHANED)  # one attempt, never a second
         os._exit(EXIT_ORPHANED)
 
     def _watch(self) -> None:

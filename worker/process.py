@@ -7,12 +7,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
-from domain.control import Control, write_line
+from domain.control import Begin, Control, write_line
 from worker.orphans import MARK
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -60,14 +60,12 @@ class Child:
     """A child interpreter in its own session, with its two pipes."""
 
     def __init__(
-        self,
-        assignment: Assignment,
-        *,
-        folder: Path,
-        visible_gpus: str,
-        entry: tuple[str, ...] = ENTRY,
+        self, arguments: Sequence[str], *, folder: Path, environment: Mapping[str, str]
     ) -> None:
-        """Start it in ``folder``. visible_gpus: CUDA_VISIBLE_DEVICES. entry: python's options."""
+        """Start one in ``folder``. arguments: of python, without the pipes.
+
+        On Linux it dies with the thread that calls this: one that lives as long as it must.
+        """
         events_read, events_write = os.pipe()
         control_read, control_write = os.pipe()
         # A frozen child reads nothing: renewals must not wait for it.
@@ -77,9 +75,9 @@ class Child:
         pipes = ["--events", str(events_write), "--control", str(control_read)]
         try:
             self.process = subprocess.Popen(
-                [sys.executable, *entry, *assignment.arguments(), *pipes],
+                [sys.executable, *arguments, *pipes],
                 cwd=folder,
-                env=environment(assignment, visible_gpus),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -99,6 +97,27 @@ class Child:
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._reader = threading.Thread(target=self._read_output, daemon=True)
         self._reader.start()
+
+    @classmethod
+    def start(
+        cls,
+        assignment: Assignment,
+        *,
+        folder: Path,
+        visible_gpus: str,
+        entry: tuple[str, ...] = ENTRY,
+    ) -> Self:
+        """Start one with what it is to do. visible_gpus: CUDA_VISIBLE_DEVICES."""
+        arguments = [*entry, *assignment.arguments()]
+        whole = common_environment(assignment.threads) | attempt_environment(
+            assignment, visible_gpus
+        )
+        return cls(arguments, folder=folder, environment=whole)
+
+    def begin(self, assignment: Assignment, *, visible_gpus: str) -> None:
+        """Give one on standby its attempt."""
+        own = attempt_environment(assignment, visible_gpus)
+        self.tell(Begin(arguments=tuple(assignment.arguments()), environment=own))
 
     def _read_output(self) -> None:
         assert self.process.stdout is not None
@@ -146,18 +165,20 @@ class Child:
         return status
 
 
-def environment(assignment: Assignment, visible_gpus: str) -> Mapping[str, str]:
-    """Return the child's whole environment."""
+def common_environment(threads: int) -> dict[str, str]:
+    """Return what the environment of any child with so many CPU threads has."""
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    threads = str(assignment.threads)
     return {
         **kept,
-        MARK: str(assignment.work),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
         # nvidia-smi, which slots are numbered by, counts in this order; CUDA by speed.
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
-        "CUDA_VISIBLE_DEVICES": visible_gpus,
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
     }
+
+
+def attempt_environment(assignment: Assignment, visible_gpus: str) -> dict[str, str]:
+    """Return what it has of the attempt; CUDA reads it when the first device is touched."""
+    return {MARK: str(assignment.work), "CUDA_VISIBLE_DEVICES": visible_gpus}

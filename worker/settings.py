@@ -37,6 +37,9 @@ class WorkerSettings(StoreSettings):
     """CPU cores that `resources.cores` of runs may count on; 0 counts none."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads a run (default: cores divided by CPU slots)."""
+    standby: int | None = Field(default=None, ge=0, le=256)
+    """Interpreters kept ready at most, so that a run begins seconds sooner; one holds about 0.4 GiB
+    of memory (default: one for each free slot, and at least one; 0 keeps none)."""
     poll_seconds: float = Field(default=2.0, gt=0)
     """Longest time between two looks at the queue."""
     lease_seconds: float = Field(default=60.0, gt=0)

@@ -42,6 +42,7 @@ from worker.halving import FACT, as_it_goes_on, more_parts
 from worker.process import ENTRY, Assignment, Child
 from worker.recorder import Damaged, Recorder, failure
 from worker.settings import WorkerSettings
+from worker.standby import Standby
 
 log = logging.getLogger(__name__)
 MARGIN = 0.2
@@ -88,6 +89,7 @@ class Supervisor:
         engine: Engine,
         blobs: Blobs,
         settings: WorkerSettings,
+        standby: Standby,
         entry: tuple[str, ...] = ENTRY,
     ) -> None:
         """Take a claim on. asked: the monotonic time before it was; its lease began after that."""
@@ -95,6 +97,7 @@ class Supervisor:
         self._engine = engine
         self._blobs = blobs
         self._settings = settings
+        self._standby = standby
         self._entry = entry
         self._id, self._attempt = claim.run.id, claim.attempt
         self._work = settings.work_folder / claim.name
@@ -228,11 +231,9 @@ class Supervisor:
 
     def _start(self, assignment: Assignment) -> Child:
         slots = self.claim.slots
-        self._child = child = Child(
-            assignment,
-            folder=self._settings.state_folder,
-            visible_gpus=",".join(str(slot.ordinal) for slot in slots if slot.kind == "gpu"),
-            entry=self._entry,
+        gpus = ",".join(str(slot.ordinal) for slot in slots if slot.kind == "gpu")
+        self._child = child = self._standby.take(assignment, visible_gpus=gpus) or Child.start(
+            assignment, folder=self._settings.state_folder, visible_gpus=gpus, entry=self._entry
         )
         if self._ending is not Ending.NONE:
             self._end(self._ending)

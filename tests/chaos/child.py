@@ -91,5 +91,5 @@ def weights(state: State, file: Path) -> Event:
 
 def main() -> None:
     """Run as :mod:`worker.child` is run."""
-    child.events = train
+    child.events, child.preload = train, lambda: None
     sys.exit(child.main(sys.argv[1:]))

@@ -101,6 +101,12 @@ def test_a_quarantine_is_ended_with_the_command_that_is_told():
     assert "part admin release bob gpu:1" in bad.advice
 
 
+def test_the_memory_of_what_is_kept_ready_is_told():
+    rows = replace(ROWS, hosts=(replace(ADA, standby_bytes=GIB), BOB))
+    (told,) = [f for f in findings(SCHEMA, rows, API) if f.check == "standby"]
+    assert (told.level, told.told) == ("ok", "interpreters that are kept ready hold 1.0 GiB on ada")
+
+
 def test_who_has_left_is_missed_by_nobody():
     gone = replace(BOB, silent_seconds=1e6, has_left=True, clock_skew=900.0, disk=FULL, orphans=3)
     assert worst(findings(SCHEMA, replace(ROWS, hosts=(ADA, gone)), API)) == "ok"

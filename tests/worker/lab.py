@@ -75,6 +75,7 @@ def settings(engine: Engine, state: Path, **over: Any) -> WorkerSettings:
         "worker_name": "tests",
         "gpu_slots": 0,
         "threads": 1,
+        "standby": 0,
         "poll_seconds": 0.2,
         "lease_seconds": 6,
         "renew_seconds": 0.5,

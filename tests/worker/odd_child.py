@@ -274,5 +274,5 @@ def behave(options: Options, leash: Leash) -> Iterator[Event]:
 
 
 if __name__ == "__main__":
-    child.events = behave
+    child.events, child.preload = behave, lambda: None
     sys.exit(child.main(sys.argv[1:]))

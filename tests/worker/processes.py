@@ -72,6 +72,7 @@ def celery_worker(engine: Engine, state: Path, **over: object) -> Iterator[Worke
         "worker_name": "celery",
         "gpu_slots": 0,
         "threads": 1,
+        "standby": 0,
         "poll_seconds": 0.3,
         "lease_seconds": 4,
         "renew_seconds": 0.5,

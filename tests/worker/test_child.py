@@ -16,7 +16,7 @@ from domain.events import ArtifactSaved, Log, Progress, Started, read_frames
 from worker import child
 from worker.exits import EXIT_EXPIRED, EXIT_FAILED, EXIT_ORPHANED, describe_exit
 from worker.outbox import MOST, Outbox, take_away
-from worker.process import Assignment, Child, environment
+from worker.process import Assignment, Child, attempt_environment, common_environment
 
 LEASHED = """
 import os, sys, time
@@ -167,7 +167,7 @@ def test_an_error_in_the_experiment_reaches_the_supervisor(tmp_path):
     spec.write_text("{}")
     lease = time.monotonic() + 60
     told = Assignment(spec, tmp_path, tmp_path, "cpu", threads=1, lease=lease)
-    started = Child(told, folder=tmp_path, visible_gpus="")
+    started = Child.start(told, folder=tmp_path, visible_gpus="")
     (failed,) = list(read_frames(started.events))
     assert started.end(patience=10) == EXIT_FAILED
     assert (failed.failure_class, failed.code) == ("code", "unexpected")
@@ -181,7 +181,7 @@ def test_a_frozen_child_never_blocks_who_tells_it_something(tmp_path):
     told = Assignment(tmp_path, tmp_path, tmp_path, "cpu", threads=1, lease=60)
     sleeper = tmp_path / "sleeper.py"
     sleeper.write_text("import time; time.sleep(600)")
-    started = Child(told, folder=tmp_path, visible_gpus="", entry=(str(sleeper),))
+    started = Child.start(told, folder=tmp_path, visible_gpus="", entry=(str(sleeper),))
     for _ in range(4000):
         started.tell(Renew(deadline=time.monotonic() + 1))
     started.signal(signal.SIGKILL)
@@ -191,7 +191,7 @@ def test_a_frozen_child_never_blocks_who_tells_it_something(tmp_path):
 def test_the_environment_binds_threads_and_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("PARTLAB_DATABASE_URL", "postgresql://somebody:secret@db/lab")
     told = Assignment(tmp_path, tmp_path, tmp_path, "cpu", threads=3, lease=60)
-    given = environment(told, "1")
+    given = common_environment(told.threads) | attempt_environment(told, "1")
     assert given["OMP_NUM_THREADS"] == given["MKL_NUM_THREADS"] == "3"
     assert given["CUDA_VISIBLE_DEVICES"] == "1"
     assert given["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID", "the order of nvidia-smi, which named it"
