@@ -95,6 +95,7 @@ bench-queue: $(STAMP) ## print the queue's figures: a simulated week, claims a s
 	$(BIN)/python -m benchmarks.forecast
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.doorbell
+	$(BIN)/python -m benchmarks.starts
 
 bench-core: $(STAMP) ## print the core's figures alone: cost of a step, fidelity of the maps, memory
 	$(BIN)/python -m benchmarks.core

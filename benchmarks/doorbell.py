@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--runs", type=int, default=30)
     chosen = parser.parse_args(arguments)
     print(machine(chosen.date), flush=True)
-    os.environ["PARTLAB_POLL_SECONDS"] = "60"
+    os.environ |= {"PARTLAB_POLL_SECONDS": "60", "PARTLAB_STANDBY": "0"}
     with tempfile.TemporaryDirectory() as folder:
         lab = EmbeddedLab(Choices(State(Path(folder)), cpu_slots=1), tell=lambda _: None)
         with lab.running():

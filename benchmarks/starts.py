@@ -1,4 +1,4 @@
-"""How soon things happen in a lab of two workers: first steps, freed slots, cancels, preemptions."""
+"""How soon things happen in a lab of two workers: first steps, freed slots, cancels."""
 
 import argparse
 import os

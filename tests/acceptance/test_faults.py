@@ -1,6 +1,7 @@
 """The whole lab, over HTTP, while its parts are killed and its broker is emptied."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -59,12 +60,16 @@ def weights(client: Client, run_id: str) -> str:
 
 
 def child_of(lab: Up, run_id: str) -> psutil.Process:
-    (child,) = [
-        process
-        for process in lab.family()
-        if "worker.child" in process.cmdline() and any(run_id in word for word in process.cmdline())
-    ]
+    (child,) = [process for process in lab.family() if run_id in attempt_of(process)]
     return child
+
+
+def attempt_of(process: psutil.Process) -> str:
+    """The work folder of a training process; one that was kept ready has a link to it."""
+    with suppress(psutil.Error):
+        mark = Path(process.environ().get("ATTEMPT_WORK", ""))
+        return str(mark.readlink() if mark.is_symlink() else mark)
+    return ""
 
 
 def test_an_emptied_broker_loses_no_run_and_doubles_none(tmp_path: Path):

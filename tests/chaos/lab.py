@@ -171,6 +171,8 @@ class Lab:
             "renew_seconds": RENEW,
             "stop_seconds": 5,
             "max_attempts": 50,
+            # One host keeps interpreters ready, the other starts each from nothing.
+            "standby": SLOTS if worker == WORKERS[0] else 0,
         }
         chaos = {"CHAOS_CLOCK": str(self.clock(worker)), "CHAOS_BUG": self.bug}
         return chaos | {f"PARTLAB_{key.upper()}": str(value) for key, value in told.items()}
@@ -219,16 +221,11 @@ class Lab:
         """Every process of any attempt of this lab."""
         found = []
         for process in psutil.process_iter():
-            with suppress(psutil.NoSuchProcess):
-                words = process.cmdline()
-                if "--work" not in words or str(self.folder) not in (
-                    work := words[words.index("--work") + 1]
-                ):
-                    continue
+            with suppress(psutil.Error):
+                path = self._work_of(process)
                 status = process.status()
-                if status == psutil.STATUS_ZOMBIE:
+                if path is None or status == psutil.STATUS_ZOMBIE:
                     continue
-                path = Path(work)
                 run_id, _, attempt = path.name.rpartition("-")
                 found.append(
                     Left(
@@ -241,6 +238,16 @@ class Lab:
                     )
                 )
         return found
+
+    def _work_of(self, process: psutil.Process) -> Path | None:
+        """Return the work folder of a process of an attempt.
+
+        One that was kept ready began with a mark that leads there.
+        """
+        mark = Path(process.environ().get("ATTEMPT_WORK", "/"))
+        path = mark.readlink() if mark.is_symlink() else mark
+        is_ours = self.folder in path.parents and not path.name.startswith("standby-")
+        return path if is_ours else None
 
     def stop(self) -> None:
         """End all of it."""
