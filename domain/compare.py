@@ -48,8 +48,8 @@ def compare(here: Evaluation, there: Evaluation, *, force: bool = False) -> Comp
     """
     if (here.data_sha256, here.sample_ids_sha256) != (there.data_sha256, there.sample_ids_sha256):
         raise Incomparable(
-            f"they judged other images ({here.n} here, {there.n} there); evaluate one of the runs "
-            "again on the images of the other"
+            f"they judged other images (the first {here.n}, the second {there.n}); evaluate one of "
+            "them again on the images of the other"
         )
     mine, theirs = _by_label(here), _by_label(there)
     shared = [label for label in mine if label in theirs]

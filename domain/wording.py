@@ -49,7 +49,7 @@ def unknown(what: str, name: object, allowed: Iterable[str], *, listed: str = ""
     listed: what to show of the allowed names, where that is not their beginning.
     """
     names = list(allowed)
-    wrong = f"there is no {what}" if isinstance(name, str) else f"name a {what}, not"
+    wrong = f"unknown {what}" if isinstance(name, str) else f"name a {what}, not"
     return f"{wrong} {shown(name)}{_instead(name, names, listed or _some(names))}"
 
 
@@ -129,7 +129,7 @@ _OBJECT = _not("an object: names and their values")
 _TIME = _not("a date and time such as 2026-01-31T12:00:00Z")
 SENTENCES: Mapping[str, Sentence] = {
     "missing": lambda _, __: "is required",
-    "extra_forbidden": lambda _, __: "there is no such field",
+    "extra_forbidden": lambda _, __: "unknown field",
     "none_required": _not("null"),
     "int_type": _WHOLE,
     "int_from_float": _WHOLE,

@@ -308,10 +308,11 @@ def checks(out: Console, report: AuditReport) -> RenderableType:
     return Group(made, "", audit(report))
 
 
-def comparison(out: Console, found: Comparison) -> RenderableType:
-    """Show what differs between two runs, and whether it could be luck."""
-    heads = ("attack", "here", "there", "difference", "95 % interval", "only here", "only there")
-    made = table(out, *heads, "p", right=("here", "there", "difference", "p"))
+def comparison(out: Console, found: Comparison, first: str, second: str) -> RenderableType:
+    """Show what differs between two runs, of these names, and whether it could be luck."""
+    heads = ("attack", first, second, "difference", "95 % interval")
+    only = (f"only {first}", f"only {second}")
+    made = table(out, *heads, *only, "p", right=(first, second, "difference", "p"))
     for d in found.differences:
         low, high = 100 * d.interval.low, 100 * d.interval.high
         luck = "dim" if d.interval.low <= 0 <= d.interval.high else "bold"

@@ -47,7 +47,7 @@ def wait_of(connection: Connection, run: RunRow, now: datetime) -> Wait | None:
 
 def _by_itself(run: RunRow, followed: Sequence[tuple[str, str]], now: datetime) -> Wait | None:
     if run.held:
-        return Wait("paused", "paused", f"somebody to resume it: `part resume {run.id}`")
+        return Wait("paused", "paused", f"`part resume {run.id}`")
     if run.blockers:
         return _after(followed)
     if run.not_before > now:

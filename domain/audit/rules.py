@@ -140,10 +140,15 @@ def union_exact(record: Record) -> Answer:
     """The worst case is what stands under every attack of the threat model, image by image."""
     counted = [label for label, r in record.results.items() if record.is_within(r)]
     expected = union_of_breaks(record.correct[label] for label in counted)
-    told = f"{record.worst_case.correct} images stand under {len(counted) - 1} attacks"
+    told = _survivors(record.worst_case.correct, len(counted) - 1)
     if record.worst_case.outcomes == expected.encode():
         return ("holds", told) if len(counted) > 1 else ("does-not-apply", "no attack to judge")
     return "fails", f"{told}; the attacks' own outcomes leave {expected.count()}"
+
+
+def _survivors(images: int, attacks: int) -> str:
+    whom = "the attack" if attacks == 1 else f"all {attacks} attacks"
+    return f"{images} image{'' if images == 1 else 's'} survive{'s' if images == 1 else ''} {whom}"
 
 
 def monotone(record: Record) -> Answer:

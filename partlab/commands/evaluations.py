@@ -61,11 +61,12 @@ def compare(
     with lab() as client:
         ids = client.resolve(run), client.resolve(other)
         found = client.compare(*ids, force=force)
+        names = [client.get(run_id).title for run_id in ids]
     out = console()
     if as_json:
         print_json(found)
         return
-    out.print(tables.comparison(out, found))
+    out.print(tables.comparison(out, found, *(names if names[0] != names[1] else ids)))
     for warning in found.warnings:
         out.print(Text.assemble(("forced: ", "bold red"), warning), soft_wrap=True)
 

@@ -100,7 +100,7 @@ def test_a_finished_runs_page_shows_everything_it_has(lab, finished):
         "epoch 3",
         "figures/budget.png",
         "claimed by host-a",
-        "Run again",
+        "Retry",
         "&#34;epsilon_high&#34;: &#34;51/255&#34;",
         "1 min 14 s",
     ):

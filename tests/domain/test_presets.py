@@ -91,7 +91,7 @@ BAD = [
     (
         {"method": {"mask": {"kind": "min-max", "tau": 3}}},
         "/method/mask/tau",
-        "there is no field 'tau'; allowed: kind",
+        "unknown field 'tau'; allowed: kind",
     ),
     ({"method": {"epsilon_gap": "60/255"}}, "/method/epsilon_gap", "below 0"),
     (

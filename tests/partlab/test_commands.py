@@ -301,7 +301,7 @@ def test_a_suite_is_written_out_in_the_spec(finished, part):
     assert [a["kind"] for a in run["spec"]["evaluation"]["attacks"]][-2:] == ["mma", "autoattack"]
     wrong = part("evaluate", finished.id, "--weights", "last", "--suite", "best")
     assert wrong.status == 2
-    assert "there is no suite 'best'; allowed: quick, report" in wrong.err
+    assert "unknown suite 'best'; allowed: quick, report" in wrong.err
 
 
 def test_evaluations_are_audited_compared_and_put_into_tables(ada, part):
