@@ -3,10 +3,10 @@
 import logging
 import threading
 
+from store.calls import call_workers
+
 log = logging.getLogger(__name__)
 
-WAKE = "wake"
-"""The workers' control command."""
 SOCKET_SECONDS = 1.0
 PAUSE_AFTER_FAILURE = 2.0
 
@@ -90,7 +90,7 @@ class Doorbell:
         while self._wanted.wait() and not self._closing.is_set():
             self._wanted.clear()
             try:
-                app.control.broadcast(WAKE, arguments={"runs": self._take()})
+                call_workers(app, self._take())
                 self.rings += 1
             except (OperationalError, RedisError, OSError) as error:
                 log.warning("the broker did not take the call; workers poll: %s", error)

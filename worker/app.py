@@ -16,9 +16,10 @@ from celery.signals import celeryd_init, worker_shutting_down
 from celery.utils.nodenames import default_nodename
 from celery.worker.control import control_command, inspect_command
 
+from store.calls import WAKE
 from store.settings import from_environment
 from worker.dispatcher import Dispatcher
-from worker.post import TASK, WAKE, Post
+from worker.post import TASK, Post
 from worker.settings import WorkerSettings
 from worker.wake import Wake
 

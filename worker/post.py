@@ -13,9 +13,10 @@ from celery.utils.nodenames import worker_direct
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from store.calls import call_workers
+
 log = logging.getLogger(__name__)
 TASK = "partlab.run_attempt"
-WAKE = "wake"
 SOCKET_SECONDS = 1.0
 PAUSE_SECONDS = 10.0
 """How long the broker is left alone after it did not take a message."""
@@ -70,8 +71,7 @@ class Post:
 
     def wake(self, runs: Iterable[str]) -> bool:
         """Call every worker to look at these runs; return whether the broker took it."""
-        arguments = {"runs": sorted(runs)}
-        return self._try(lambda: self._app.control.broadcast(WAKE, arguments=arguments))
+        return self._try(lambda: call_workers(self._app, runs))
 
     def close(self) -> None:
         """Close the connections."""

@@ -17,6 +17,7 @@ from celery.utils.nodenames import worker_direct
 from sqlalchemy.exc import DBAPIError
 
 from partlab.errors import ClientError, Refused
+from store.calls import call_workers
 from store.engine import reading
 from store.tables import runs
 from tests.chaos.lab import WORKERS, Lab
@@ -145,7 +146,7 @@ def wake_a_hundred_times(lab: Lab, _: Random) -> Undo:
     with _celery(lab) as app:
         runs = [run_id for run_id, _, _ in _unfinished(lab)]
         for _ in range(100):
-            app.control.broadcast("wake", arguments={"runs": [*runs, "0" * 18]})
+            call_workers(app, [*runs, "0" * 18])
     return nothing
 
 

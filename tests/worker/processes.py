@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import redis
 from sqlalchemy import Engine
@@ -21,20 +22,41 @@ CELERY = ("-m", "celery", "--app", "worker.app", "worker")
 QUIET = ("--loglevel", "info", "--without-gossip", "--without-mingle")
 
 
+class Broker:
+    """A Valkey of one's own, which may be stopped and started again on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep its files in ``folder``."""
+        port, secret = free_port(), secrets.token_hex(8)
+        self._config = folder / "broker.conf"
+        self._config.write_text(broker_config(port, secret, folder))
+        self.url = f"redis://:{secret}@127.0.0.1:{port}/0"
+        self.process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [broker_program(), str(self._config)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(lambda: answers(self.url), seconds=15)
+
+    def stop(self) -> None:
+        """End it, also one that hangs."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
 @contextmanager
 def broker(folder: Path) -> Iterator[str]:
-    """A Valkey of one's own; yields its URL."""
-    port, secret = free_port(), secrets.token_hex(8)
-    config = folder / "broker.conf"
-    config.write_text(broker_config(port, secret, folder))
-    process = subprocess.Popen([broker_program(), str(config)], stdout=subprocess.DEVNULL)
-    url = f"redis://:{secret}@127.0.0.1:{port}/0"
-    try:
-        until(lambda: answers(url), seconds=15)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+    """A broker of one's own; yields its URL."""
+    with Broker(folder) as made:
+        yield made.url
 
 
 def answers(url: str) -> bool:
