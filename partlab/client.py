@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
+from httpx_sse import EventSource, SSEError
 from pydantic import ValidationError
 
 from domain.compare import Comparison
@@ -54,7 +55,7 @@ from partlab.answers import (
 )
 from partlab.credentials import find_credentials
 from partlab.errors import ClientError, NotALab, UsageError
-from partlab.news import Ended, News, lines_of, news_of, server_events
+from partlab.news import Ended, News, news_of
 from partlab.transport import FileBody, Patience, Transport, json_object, may_return, shaped
 
 A = TypeVar("A", bound=Answer)
@@ -271,13 +272,12 @@ class Client:
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last} if last else {})}
         path = f"/runs/{_segment(run_id)}/stream"
         with self._transport.stream(path, headers, silence=STREAM_SILENCE) as response:
-            for event in server_events(lines_of(response.iter_bytes())):
-                try:
-                    news = news_of(event)
-                except ValidationError as error:
-                    raise NotALab(f"{self.url} speaks another version of PART Lab.") from error
-                if news is not None:
-                    yield event.id, news
+            try:
+                for event in EventSource(response).iter_sse():
+                    if (news := news_of(event)) is not None:
+                        yield event.id or None, news
+            except (ValidationError, SSEError) as error:
+                raise NotALab(f"{self.url} speaks another version of PART Lab.") from error
 
     def events(self, run_id: str, *, after: int = 0) -> tuple[RunEvent, ...]:
         """Return a run's changes of state, oldest first."""

@@ -1,9 +1,10 @@
 """What a followed run tells, read from server-sent events."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from httpx_sse import ServerSentEvent
 from pydantic import TypeAdapter
 
 from partlab.answers import LogLine, Run, RunEvent, Series
@@ -50,46 +51,14 @@ class Ended:
 News = StateChanged | Advanced | Logged | Measured | Ended
 
 
-@dataclass(frozen=True)
-class ServerEvent:
-    """One event of the stream."""
+def news_of(event: ServerSentEvent) -> News | None:
+    """Read an event; None for one that says nothing, or that this client does not know.
 
-    id: str | None
-    name: str
-    data: str
-
-
-def lines_of(blocks: Iterable[bytes]) -> Iterator[str]:
-    """Yield the lines of a stream. Only a line feed ends one: JSON may hold other separators."""
-    rest = b""
-    for block in blocks:
-        *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            yield line.removesuffix(b"\r").decode()
-
-
-def server_events(lines: Iterable[str]) -> Iterator[ServerEvent]:
-    """Yield the events of a text/event-stream; comments and a torn last event are dropped."""
-    name, identifier = "message", None
-    data: list[str] = []
-    for line in lines:
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if line == "":
-            if data:
-                yield ServerEvent(identifier, name, "\n".join(data))
-            name, data = "message", []
-        elif field == "event":
-            name = value
-        elif field == "data":
-            data.append(value)
-        elif field == "id":
-            identifier = value
-
-
-def news_of(event: ServerEvent) -> News | None:
-    """Read an event; None for one this client does not know. Raises pydantic's ValidationError."""
-    match event.name:
+    Raises pydantic's ValidationError.
+    """
+    if not event.data:
+        return None
+    match event.event:
         case "state":
             return StateChanged(RunEvent.model_validate_json(event.data))
         case "progress":

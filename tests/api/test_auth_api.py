@@ -149,7 +149,7 @@ def log_in(lab: LiveLab, user: str = "ada") -> httpx.Client:
 
 
 def csrf(client: httpx.Client) -> str:
-    found = re.search(r'"X-CSRF-Token": "([0-9a-f]{64})"', client.get("/").text)
+    found = re.search(r'"X-CSRF-Token": "([\w-]{43})"', client.get("/").text)
     assert found is not None
     return found[1]
 

@@ -477,6 +477,7 @@ def test_network_settings_that_cannot_be_used_are_named_and_not_repeated(
 
 @pytest.mark.parametrize(
     "answer",
+    # httpcore leaves the socket of a refused handshake to the garbage collector.
     [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x05", b"\x05\xff", b"\x05\x00", b"\x04\x00"],
 )
 def test_a_socks_proxy_that_is_none_is_told(proxy, monkeypatch, answer):

@@ -1,34 +1,42 @@
-from hypothesis import given
-from hypothesis import strategies as st
+import httpx
+import pytest
+from httpx_sse import EventSource, ServerSentEvent
 
-from partlab.news import ServerEvent, lines_of, news_of, server_events
+from partlab.news import Ended, Logged, news_of
 
-
-def events(*lines: str) -> list[ServerEvent]:
-    return list(server_events(lines))
-
-
-def test_fields_make_an_event_and_a_blank_line_ends_it():
-    assert events("id: 7", "event: log", "data: {}", "", "data:a", "data: b", "") == [
-        ServerEvent("7", "log", "{}"),
-        ServerEvent("7", "message", "a\nb"),
-    ]
+LINE = (
+    '{"id": 1, "attempt": 1, "at": "2026-01-01T00:00:00Z", "level": "info", "message": "a\u2028b"}'
+)
 
 
-def test_comments_retries_empty_and_torn_events_are_dropped():
-    assert events(": still here", "", "retry: 1000", "", "event: log", "", "data: torn") == []
+def streamed(*blocks: bytes):
+    response = httpx.Response(
+        200, headers={"content-type": "text/event-stream"}, content=iter(blocks)
+    )
+    return [(event.id, news_of(event)) for event in EventSource(response).iter_sse()]
 
 
-@given(st.text().map(str.encode), st.lists(st.integers(min_value=0, max_value=50)))
-def test_lines_do_not_depend_on_how_the_bytes_arrive(text, sizes):
-    blocks, rest = [], text
-    for size in sizes:
-        blocks.append(rest[:size])
-        rest = rest[size:]
-    whole = [*blocks, rest, b"\n"]
-    expected = [line.removesuffix(b"\r").decode() for line in b"".join(whole).split(b"\n")[:-1]]
-    assert list(lines_of(whole)) == expected
+def test_a_line_that_comes_in_pieces_and_holds_other_separators_is_one_event():
+    whole = f"id: 7\nevent: log\ndata: {LINE}\n\n".encode()
+    for cut in range(1, len(whole)):
+        ((identifier, news),) = streamed(whole[:cut], whole[cut:])
+        assert identifier == "7"
+        assert isinstance(news, Logged)
+        assert news.line.message == "a\u2028b"
 
 
-def test_news_of_a_newer_lab_are_passed_over():
-    assert news_of(ServerEvent("1", "weather", "{}")) is None
+@pytest.mark.parametrize(
+    "event",
+    [
+        ServerSentEvent(event="weather", data="{}"),
+        ServerSentEvent(event="log", data=""),
+        ServerSentEvent(event="", data="", id="7"),
+    ],
+)
+def test_what_says_nothing_or_is_of_a_newer_lab_is_passed_over(event):
+    assert news_of(event) is None
+
+
+def test_signs_of_life_and_a_torn_event_are_no_news():
+    kept = [news for _, news in streamed(b": still here\n\n", b"event: end\ndata: {") if news]
+    assert not any(isinstance(news, Ended) for news in kept)
