@@ -126,7 +126,6 @@ async def administrator(user: Annotated[User, Depends(current_user)]) -> User:
 
 Reader = Annotated[User, Depends(current_user)]
 Submitter = Annotated[User, Depends(submitter)]
-Administrator = Annotated[User, Depends(administrator)]
 
 
 def require_own(user: User, run: RunRow) -> None:
