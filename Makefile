@@ -73,10 +73,10 @@ chaos: $(STAMP) ## N=200: random faults over a real lab, half on each database; 
 	$(BIN)/python -m tests.chaos --planted
 
 SEED := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
-fuzz: $(STAMP) ## random search with a fresh seed, printed; SEED=7 repeats one
+fuzz: $(STAMP) ## every property with a fresh seed, printed, and 50 times the examples; SEED=7 repeats one
 	@echo "make fuzz SEED=$(SEED)"
-	$(BIN)/python -m pytest -m fuzz --hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
-	$(BIN)/python -m pytest tests/domain --hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
+	FUZZ_FACTOR=50 $(BIN)/python -m pytest -n 2 -v -m "fuzz or not fuzz" --timeout 7200 --durations 10 \
+	  --hypothesis-profile=fuzz --hypothesis-seed=$(SEED)
 
 demo: $(STAMP) ## train PART++ beside PGD-AT on real digits, attack both, draw the picture
 	$(BIN)/part demo

@@ -4,8 +4,9 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
+from tests.examples import FACTOR, examples
 from tests.store.databases import database_url, engine, sqlite_engine
 
 __all__ = ["database_url", "engine", "sqlite_engine"]
@@ -23,6 +24,21 @@ def _only_tests_are_measured(
 
 # No test is about seconds: the first example of some pays for an import.
 # Examples are the same every time; random search is `make fuzz`, which asks for its own profile.
-settings.register_profile("lab", deadline=None, derandomize=True)
-settings.register_profile("fuzz", deadline=None)
+settings.register_profile("lab", deadline=None, derandomize=True, max_examples=examples(100))
+settings.register_profile("fuzz", deadline=None, max_examples=examples(100))
 settings.load_profile("lab")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave to `make fuzz` what draws at random, and nothing else."""
+    if FACTOR == 1:
+        return
+    random = [item for item in items if _is_random(item)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(random)])
+    items[:] = random
+
+
+def _is_random(item: pytest.Item) -> bool:
+    function = getattr(item, "obj", None)
+    marked = any(item.get_closest_marker(name) for name in ("fuzz", "random"))
+    return marked or is_hypothesis_test(function)

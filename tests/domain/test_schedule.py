@@ -21,6 +21,7 @@ from domain.schedule import (
     in_turn,
     plan,
 )
+from tests.examples import examples
 
 NOW = datetime(2026, 1, 5, tzinfo=UTC)
 GIB = 1 << 30
@@ -386,7 +387,7 @@ def labs(draw) -> Snapshot:
     return Snapshot(NOW, hosts, waiting, running, accounts, groups, frozenset(aside))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(labs(), st.sampled_from([None, "a", "b"]))
 def test_laws_of_every_plan(seen, asking):
     found = plan(seen, worker=asking)
@@ -426,7 +427,7 @@ def test_laws_of_every_plan(seen, asking):
         assert victim.preemptible
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(labs())
 def test_a_free_slot_and_a_run_that_fits_do_not_wait_for_each_other(seen):
     """Unless slots are kept for another, who is named, or a quota holds it, whoever fits starts."""
@@ -446,14 +447,14 @@ def test_a_free_slot_and_a_run_that_fits_do_not_wait_for_each_other(seen):
             assert room < run.needs.slots
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(labs())
 def test_carrying_out_plans_comes_to_rest(seen):
     """Starts and preemptions at one moment end: nobody is preempted and started for ever."""
     assert_rest(seen)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(labs())
 def test_who_is_preempted_makes_room_for_a_run_that_starts_next(seen):
     assert_room_is_used(seen)

@@ -20,6 +20,7 @@ from partcore.budgets import CentredSigmoid, MinMax, SigmoidMean, SigmoidMinMax,
 from partcore.modes import evaluating, frozen
 from partcore.objectives import cross_entropy, margin
 from partcore.randomness import generator
+from tests.examples import examples
 from tests.partcore.exact import EQUAL, rounding
 
 EPSILON = 0.1
@@ -206,7 +207,7 @@ def test_the_margin_is_positive_exactly_when_the_label_is_beaten():
 unit = st.floats(0, 1, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(unit, min_size=4, max_size=4), st.lists(unit, min_size=4, max_size=4), unit)
 def test_projection_is_idempotent_and_inside(values, others, epsilon):
     x = torch.tensor(values).view(1, 1, 2, 2)
@@ -217,7 +218,7 @@ def test_projection_is_idempotent_and_inside(values, others, epsilon):
     assert ((once >= 0) & (once <= 1)).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.sampled_from([CentredSigmoid(), SigmoidMinMax(), SigmoidMean(), MinMax()]),
     st.lists(st.floats(0, 100, width=32), min_size=9, max_size=9),

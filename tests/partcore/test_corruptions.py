@@ -22,6 +22,7 @@ from partcore.corruptions.digital import Elastic, Jpeg, Pixelate
 from partcore.corruptions.noise import GaussianNoise, ImpulseNoise, ShotNoise, SpeckleNoise
 from partcore.corruptions.sampling import gaussian_matrix, mirrored, places, read_at
 from partcore.corruptions.weather import Fog, Snow, plasma
+from tests.examples import examples
 from tests.partcore.exact import rounding
 
 MIXED = frozenset({"snow", "saturate", "elastic"})
@@ -68,7 +69,7 @@ def test_there_is_no_frost():
 # -- laws -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     kind=st.sampled_from(KINDS),
     severity=st.integers(1, 5),

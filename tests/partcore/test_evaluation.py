@@ -23,6 +23,7 @@ from partcore.environment import Environment
 from partcore.evaluation import evaluate, pack, unpack, worst_case
 from partcore.probes import mismatches
 from partcore.standing import Outcome
+from tests.examples import examples
 from tests.partcore.exact import rounding
 from tests.partcore.robust import digits, network
 
@@ -178,7 +179,7 @@ def test_what_an_attack_never_saw_is_no_mismatch_and_other_weights_are_many(over
     assert mismatches(outcomes, nn.Sequential(Threshold(), Turned()), evidence) > 32
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(st.integers(1, 6000), min_size=2, max_size=4))
 def test_more_budget_never_leaves_more_standing(budgets):
     """An anytime bound only falls."""

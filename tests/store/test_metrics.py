@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from store import metrics
 from store.engine import reading, writing
 from store.metrics import CHUNK_POINTS, thin
+from tests.examples import examples
 from tests.store.making import running
 
 
@@ -111,7 +112,7 @@ def test_an_overview_keeps_every_spike(engine, run_id):
     assert thinned[0][-1] == 8999
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.lists(st.floats(), min_size=1, max_size=400),
     st.integers(min_value=1, max_value=50),

@@ -28,6 +28,7 @@ from domain.schedule import plan
 from store import fleet, positions, queue, runs, snapshots
 from store.engine import reading, writing
 from store.rows import Reaped, SlotSpec
+from tests.examples import examples
 from tests.store.databases import LEASE, NOW, fresh_engine
 from tests.store.making import live_leases, reads
 
@@ -319,13 +320,14 @@ class QueueMachine(RuleBasedStateMachine):
             assert {r.run_id for r in found.reservations} - fitting, "kept for who fits nowhere yet"
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_the_laws_hold_whatever_happens(kind):
     machine = type("Machine", (QueueMachine,), {"kind": kind})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=40 if kind == "sqlite" else 15,
+            max_examples=examples(40 if kind == "sqlite" else 15),
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),
