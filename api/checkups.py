@@ -4,7 +4,7 @@ import time
 
 from api.lab import Lab
 from domain import checkup
-from domain.checkup import Api, Disk, Finding
+from domain.checkup import Api, Disk, Finding, Store
 from store import checkup as checkups
 from store.engine import clock_skew, database_now
 
@@ -17,7 +17,16 @@ def examine(lab: Lab) -> tuple[Finding, ...]:
             clock_skew=clock_skew(connection, time.time),
             disk=None if usage is None else Disk(*usage),
             broker=broker,
+            store=_store(lab),
         )
         schema = checkups.schema(connection)
         rows = checkups.rows(connection, database_now(connection)) if schema.is_current else None
     return checkup.findings(schema, rows, api)
+
+
+def _store(lab: Lab) -> Store:
+    """Look at the artifact store; whatever its driver raises is one that cannot be used."""
+    try:
+        return Store(lab.blobs.identity(), "")
+    except Exception as error:  # noqa: BLE001
+        return Store(None, f"{type(error).__name__}: {error}"[:300])

@@ -45,6 +45,16 @@ class Disk:
 
 
 @dataclass(frozen=True)
+class Store:
+    """An artifact store, as somebody sees it."""
+
+    identity: str | None
+    """A word that is kept in it: two who read the same see one store."""
+    error: str
+    """Why nothing can be kept there; empty if it can."""
+
+
+@dataclass(frozen=True)
 class Host:
     """A worker as it last told of itself; None where it did not look."""
 
@@ -59,6 +69,11 @@ class Host:
     """Processes of ended attempts that it could not kill."""
     standby_bytes: int | None = None
     """Memory that its interpreters on standby hold."""
+    store: Store | None = None
+    driver_error: str = ""
+    """Why its GPUs cannot be used by the PyTorch it has."""
+    rival: str = ""
+    """The host of another worker that asks for its name."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,7 @@ class Api:
     """Where artifacts are stored; None if that is no folder."""
     broker: str | None
     """Empty if it answers, else what it said; None if there is none."""
+    store: Store | None = None
 
 
 def findings(schema: Schema, rows: Rows | None, api: Api) -> tuple[Finding, ...]:
@@ -133,12 +149,15 @@ def findings(schema: Schema, rows: Rows | None, api: Api) -> tuple[Finding, ...]
         (_schema(schema), _broker(api)),
         _clocks(rows, api),
         _workers(rows),
+        _rivals(rows),
         _slots(rows),
         _reaper(rows),
         _stuck(rows),
         _needs(rows),
         _orphans(rows),
         _standby(rows),
+        _stores(rows, api),
+        _drivers(rows),
         _disks(rows, api),
     )
     return tuple(finding for part in parts for finding in part)
@@ -188,8 +207,15 @@ def _workers(rows: Rows) -> Iterator[Finding]:
         yield Finding("workers", "ok", f"{_many(len(live), 'worker')} at work")
     else:
         waits = f", {_many(rows.waiting, 'run')} in the queue" if rows.waiting else ""
-        advice = "celery -A worker.app worker --pool threads --concurrency 1"
+        advice = "celery --app worker.app worker"
         yield Finding("workers", "fail", f"none is at work{waits}", advice)
+
+
+def _rivals(rows: Rows) -> Iterator[Finding]:
+    for host in _at_work(rows):
+        if host.rival:
+            told = f"two are named {host.name}: one is at work, one on {host.rival} stands by"
+            yield Finding("workers", "warn", told, "give each its own PARTLAB_WORKER_NAME")
 
 
 def _slots(rows: Rows) -> Iterator[Finding]:
@@ -267,6 +293,32 @@ def _standby(rows: Rows) -> Iterator[Finding]:
     if held:
         told = ", ".join(f"{_size(size)} on {name}" for name, size in held.items())
         yield Finding("standby", "ok", f"interpreters that are kept ready hold {told}")
+
+
+def _stores(rows: Rows, api: Api) -> Iterator[Finding]:
+    seen = {h.name: h.store for h in _at_work(rows) if h.store is not None}
+    if api.store is not None:
+        seen = {"the API": api.store, **seen}
+    for name, store in seen.items():
+        if store.error:
+            told = f"{name} can keep nothing in its artifact store: {store.error}"
+            yield Finding("artifacts", "fail", told, "it starts no run until that is mended")
+        elif api.store is not None and not api.store.error and store.identity != api.store.identity:
+            told = f"{name} keeps artifacts in another store than the API, which cannot read them"
+            yield Finding("artifacts", "fail", told, "give both one PARTLAB_ARTIFACTS_URL")
+    if seen and not any(s.error for s in seen.values()) and len(_identities(seen)) == 1:
+        yield Finding("artifacts", "ok", f"one store, seen by {_many(len(seen), 'process', 'es')}")
+
+
+def _identities(seen: Mapping[str, Store]) -> set[str | None]:
+    return {store.identity for store in seen.values()}
+
+
+def _drivers(rows: Rows) -> Iterator[Finding]:
+    for host in _at_work(rows):
+        if host.driver_error:
+            advice = "install a newer driver, or set PARTLAB_GPU_SLOTS=0"
+            yield Finding("drivers", "fail", f"{host.name}: {host.driver_error}", advice)
 
 
 def _disks(rows: Rows, api: Api) -> Iterator[Finding]:

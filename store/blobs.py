@@ -15,6 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from domain.errors import CheckpointInvalid, DiskFull, NotFound
 
 BLOCK = 1 << 20
+IDENTITY = ".partlab-store"
+"""File with the word that a store is known by."""
 
 
 class BlobMissing(NotFound):
@@ -38,6 +40,33 @@ class Blobs:
             return None
         usage = shutil.disk_usage(root)
         return usage.free, usage.total
+
+    def identity(self) -> str:
+        """Return the word that this store is known by; it is made at first need.
+
+        Raises OSError, and what the store's own driver raises.
+        """
+        path = self._path(IDENTITY)
+        if not self._fs.exists(path):
+            self._fs.makedirs(self._root, exist_ok=True)
+            self._fs.pipe_file(path, secrets.token_hex(16).encode())
+        word: bytes = self._fs.cat_file(path)
+        return word.decode()[:64]
+
+    def try_out(self) -> str:
+        """Write, read and remove a small file; return :meth:`identity`.
+
+        Raises OSError, and what the store's own driver raises.
+        """
+        path, content = self._path(f"{IDENTITY}.{secrets.token_hex(8)}"), secrets.token_bytes(64)
+        self._fs.makedirs(self._root, exist_ok=True)
+        try:
+            self._fs.pipe_file(path, content)
+            if self._fs.cat_file(path) != content:
+                raise OSError("what was written is not what is read")
+        finally:
+            self._remove_quietly(path)
+        return self.identity()
 
     def put(self, file: Path, *, run_id: str, attempt: int) -> str:
         """Store a file; return its key. It is complete under the key or not there at all.

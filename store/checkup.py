@@ -10,7 +10,16 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from domain import schedule
-from domain.checkup import CANCELLING_SECONDS, OVERDUE_SECONDS, Disk, Host, Rows, Schema, Shut
+from domain.checkup import (
+    CANCELLING_SECONDS,
+    OVERDUE_SECONDS,
+    Disk,
+    Host,
+    Rows,
+    Schema,
+    Shut,
+    Store,
+)
 from domain.run_state import RunState
 from store import snapshots
 from store.fleet import LIVE, SIGNED_OFF, WORKER_SILENT
@@ -109,9 +118,18 @@ def hosts(connection: Connection, now: datetime) -> tuple[Host, ...]:
             disk=None if row.disk_total is None else Disk(row.disk_free, row.disk_total),
             orphans=row.orphans,
             standby_bytes=row.standby_bytes,
+            store=None if row.store_error is None else Store(row.store_id, row.store_error),
+            driver_error=row.driver_error or "",
+            rival=_rival(row, now),
         )
         for row in connection.execute(sa.select(workers).order_by(workers.c.name))
     )
+
+
+def _rival(row: sa.Row[Any], now: datetime) -> str:
+    """Return the host of another worker that asked for this one's name a moment ago."""
+    recent = row.rival_at is not None and now - row.rival_at < WORKER_SILENT
+    return str(row.rival) if recent else ""
 
 
 def counts(connection: Connection, now: datetime) -> Counts:

@@ -116,6 +116,12 @@ def worker_alive(
     return True
 
 
+def note_rival(connection: Connection, name: str, *, host: str, now: datetime) -> None:
+    """Remember that another worker of this name, on ``host``, stands by until this one ends."""
+    mine = workers.c.name == name
+    connection.execute(workers.update().where(mine).values(rival=host[:255], rival_at=now))
+
+
 def _confirm(connection: Connection, name: str, busy_slots: Collection[int]) -> None:
     mine = slots.c.worker == name
     connection.execute(

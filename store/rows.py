@@ -236,6 +236,12 @@ class Vitals:
     """What is under its data root; None if that cannot be told."""
     standby_bytes: int = 0
     """Memory that its interpreters on standby hold."""
+    store_id: str | None = None
+    """What its artifact store is known by; None if that cannot be told."""
+    store_error: str | None = None
+    """Why nothing can be kept there; empty if it can, None if that was not tried."""
+    driver_error: str = ""
+    """Why its GPUs cannot be used by the PyTorch it has."""
 
 
 @dataclass(frozen=True)

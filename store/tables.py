@@ -234,6 +234,13 @@ workers = sa.Table(
     sa.Column("datasets", JsonOrNull),
     # Memory that its interpreters on standby hold.
     sa.Column("standby_bytes", sa.BigInteger),
+    # Its artifact store, and what is wrong with it or with the GPUs' driver; empty for nothing.
+    sa.Column("store_id", sa.String(64)),
+    sa.Column("store_error", sa.String(300)),
+    sa.Column("driver_error", sa.String(300)),
+    # The host of a second worker of this name, and when it last asked for the name.
+    sa.Column("rival", sa.String(255)),
+    sa.Column("rival_at", UtcDateTime),
 )
 
 slots = sa.Table(

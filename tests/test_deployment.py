@@ -23,9 +23,13 @@ VALIDATOR = Path(WHEEL.origin).parent / "docker-compose" if WHEEL and WHEEL.orig
 needs_validator = pytest.mark.skipif(VALIDATOR is None, reason="the wheel is for Linux only")
 
 
-def config(compose: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def config(
+    compose: str, environment: dict[str, str], *first: str
+) -> subprocess.CompletedProcess[str]:
+    """Have compose read a text, laid on files of the repository."""
+    files = [word for name in (*first, "-") for word in ("--file", name)]
     return subprocess.run(
-        [str(VALIDATOR), "--profile", "*", "--file", "-", "config", "--format", "json"],
+        [str(VALIDATOR), "--profile", "*", *files, "config", "--format", "json"],
         input=compose,
         env={"PATH": os.environ["PATH"], "HOME": str(ROOT), **environment},
         cwd=ROOT,
@@ -96,6 +100,58 @@ def test_only_the_api_is_reachable_and_only_from_this_host_by_default(services):
     assert {port["host_ip"] for port in published["api"]} == {"127.0.0.1"}
 
 
+JOINING = {
+    **SECRETS,
+    "PARTLAB_LAB_HOST": "10.0.0.1",
+    "PARTLAB_WORKER_NAME": "gpu-2",
+    "PARTLAB_GPU_SLOTS": "2",
+    "PARTLAB_ARTIFACTS_URL": "s3://bucket/prefix",
+}
+WORKER_COMPOSE = (ROOT / "compose.worker.yml").read_text()
+
+
+@needs_validator
+def test_a_second_host_has_what_the_labs_own_worker_has(services):
+    done = config(WORKER_COMPOSE, JOINING)
+    assert done.returncode == 0, done.stderr
+    joined = json.loads(done.stdout)["services"]
+    for name in ("worker-gpu", "worker-cpu"):
+        ours, theirs = services[name], joined[name]
+        assert set(theirs["environment"]) == set(ours["environment"])
+        for key in ("build", "deploy", "shm_size", "stop_grace_period", "security_opt"):
+            assert theirs.get(key) == ours.get(key), key
+        assert {v["target"] for v in theirs["volumes"]} == {v["target"] for v in ours["volumes"]}
+        assert theirs["environment"]["PARTLAB_WORKER_NAME"] == "gpu-2"
+        assert "@10.0.0.1:5432/" in theirs["environment"]["PARTLAB_DATABASE_URL"]
+
+
+@needs_validator
+@pytest.mark.parametrize("missing", JOINING)
+def test_a_second_host_starts_with_nothing_left_to_chance(missing):
+    given = {name: value for name, value in JOINING.items() if name != missing}
+    done = config(WORKER_COMPOSE, given)
+    assert done.returncode != 0
+    assert missing in done.stderr
+
+
+@needs_validator
+def test_database_and_broker_are_published_at_an_address_that_the_operator_names():
+    hosts = (ROOT / "compose.hosts.yml").read_text()
+    assert "PARTLAB_PRIVATE_BIND" in config(hosts, SECRETS, "docker-compose.yml").stderr
+    done = config(hosts, {**SECRETS, "PARTLAB_PRIVATE_BIND": "10.0.0.1"}, "docker-compose.yml")
+    found = json.loads(done.stdout)["services"]
+    published = {
+        name: [p["host_ip"] for p in s["ports"]] for name, s in found.items() if "ports" in s
+    }
+    assert published == {"api": ["127.0.0.1"], "postgres": ["10.0.0.1"], "redis": ["10.0.0.1"]}
+
+
+def test_the_example_names_every_variable_that_has_no_default():
+    example = (ROOT / ".env.worker.example").read_text()
+    for name in JOINING:
+        assert f"{name}=" in example
+
+
 @needs_validator
 def test_every_build_target_is_a_stage(services):
     stages = set(re.findall(r"^FROM .+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
@@ -120,9 +176,9 @@ def test_the_image_copies_every_package_and_nothing_that_is_not_there():
 
 
 def test_the_api_image_has_no_torch():
-    (extra,) = re.findall(r'"\.\[api\]"', DOCKERFILE)
-    assert extra
-    wanted = " ".join(PYPROJECT["project"]["optional-dependencies"]["api"])
+    assert '".[api,s3]"' in DOCKERFILE
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    wanted = " ".join([*extras["api"], *extras["s3"]])
     assert "torch" not in wanted
     assert "grad-cam" not in wanted
 
@@ -135,7 +191,8 @@ def test_the_images_run_as_a_plain_user():
 
 def test_the_example_environment_names_every_variable_compose_asks_for():
     asked = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE.read_text())) - {"HOSTNAME"}
-    named = {line.split("=")[0] for line in (ROOT / ".env.example").read_text().splitlines()}
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    named = {line.split("=")[0].removeprefix("#") for line in lines}
     assert asked <= named
 
 

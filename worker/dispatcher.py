@@ -71,7 +71,7 @@ class Dispatcher(threading.Thread):
         self._engine = make_engine(settings.database, pool_size=2 * len(self._offered) + 2)
         self._blobs = Blobs(settings.artifacts)
         self._standby = Standby(settings, entry=entry)
-        self._host = Host(self._engine, settings, self._standby)
+        self._host = Host(self._engine, settings, self._blobs, self._standby)
         self._names: Mapping[int, str] = {}
         self._stopping = threading.Event()
         self._drain: bool | None = None
@@ -153,6 +153,7 @@ class Dispatcher(threading.Thread):
         """Register this worker and its slots, then hand out."""
         settings = self._settings
         settings.state_folder.mkdir(parents=True, exist_ok=True)
+        self._stand_by_for_another()
         with writing(self._engine) as connection:
             if is_taken(connection, settings):
                 raise NameTaken(settings.worker_name)
@@ -172,6 +173,16 @@ class Dispatcher(threading.Thread):
         orphans.forget(settings.work_folder)
         self._turn()
 
+    def _stand_by_for_another(self) -> None:
+        """Let the lab know that two ask for one name. Raises NameTaken."""
+        name, host = self._settings.worker_name, socket.gethostname()
+        with writing(self._engine) as connection:
+            taken = is_taken(connection, self._settings)
+            if taken:
+                fleet.note_rival(connection, name, host=host, now=database_now(connection))
+        if taken:
+            raise NameTaken(name)
+
     def _turn(self) -> None:
         """Say that this worker lives and reap before anything that a bad driver or disk holds up.
 
@@ -183,7 +194,7 @@ class Dispatcher(threading.Thread):
         foreign, vitals = self._host.foreign_use(), self._host.vitals(self._supervised())
         if foreign is not None or vitals is not None:
             self._say_alive(busy, foreign=foreign, vitals=vitals)
-        if not self._stopping.is_set():
+        if not self._stopping.is_set() and not self._host.store_error:
             self._standby.want(len(self._offered) - len(busy))
             self._hand_out()
 

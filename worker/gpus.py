@@ -1,15 +1,21 @@
 """This host's NVIDIA GPUs and who uses them, as the driver's own tool tells (it reads NVML)."""
 
 import logging
+import re
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from pathlib import Path
 
 log = logging.getLogger(__name__)
 TOOL = "nvidia-smi"
 TOOL_SECONDS = 5.0
 """How long it may take. With a driver that hangs it never ends."""
+LEAST_DRIVER = {11: (450, 80), 12: (525, 60), 13: (580, 65)}
+"""Of Linux, by the major version of CUDA."""
 _HUNG: list[subprocess.Popen[str]] = []
 """The one that was killed last; it lives on while it waits in the kernel."""
 
@@ -34,6 +40,35 @@ def devices() -> list[Gpu] | None:
         name, memory, uuid = line.rsplit(", ", 2)
         found.append(Gpu(name, int(memory) << 20 if memory.isdigit() else 0, uuid))
     return found
+
+
+def driver_error(find: Callable[[str], ModuleSpec | None] = find_spec) -> str:
+    """Say why the driver cannot run the CUDA that the installed PyTorch was built with.
+
+    Empty if it can, or where there is no driver, no PyTorch or none with CUDA. PyTorch is not
+    imported. Source: NVIDIA, CUDA Compatibility, minor version compatibility.
+    """
+    versions, cuda = _asked("--query-gpu=driver_version"), _cuda(find("torch"))
+    least = LEAST_DRIVER.get(int(cuda.partition(".")[0])) if cuda else None
+    if not versions or least is None:
+        return ""
+    driver = tuple(int(part) for part in re.findall(r"\d+", versions[0])[:2])
+    if driver >= least:
+        return ""
+    needed = ".".join(map(str, least))
+    return f"its driver {versions[0]} is too old for CUDA {cuda} of PyTorch, which needs {needed}"
+
+
+def _cuda(torch: ModuleSpec | None) -> str:
+    """Return the CUDA version in PyTorch's version file; empty without one."""
+    if torch is None or torch.origin is None:
+        return ""
+    try:
+        text = Path(torch.origin).with_name("version.py").read_text()
+    except OSError:
+        return ""
+    found = re.search(r"^cuda\b.*= '(\d+\.\d+)'", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def foreign_use(own: Collection[int]) -> dict[int, str] | None:

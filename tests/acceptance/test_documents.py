@@ -148,14 +148,18 @@ def make_targets() -> set[str]:
 
 
 def parse_compose(words: list[str]) -> None:
-    """Check that the services and profiles a command names are in the file."""
-    body = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    profiles = {p for service in body["services"].values() for p in service.get("profiles", ())}
+    """Check that the services and profiles a command names are in the files it names."""
+    named = [value for option, value in pairwise(words) if option == "-f"]
+    services = {}
+    for name in named or ["docker-compose.yml"]:
+        for service, body in yaml.safe_load((ROOT / name).read_text())["services"].items():
+            services[service] = {**services.get(service, {}), **body}
+    profiles = {p for service in services.values() for p in service.get("profiles", ())}
     for option, value in pairwise(words):
         if option == "--profile":
             assert value in profiles
-    if "run" in words:
-        assert words[-1] in body["services"]
+    if "run" in words or "stop" in words:
+        assert words[-1] in services
 
 
 @pytest.mark.parametrize("block", of_kind("sh unrun"))

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from domain.checkup import Api, Disk, Host, Rows, Schema, Shut, findings, worst
+from domain.checkup import Api, Disk, Host, Rows, Schema, Shut, Store, findings, worst
 
 GIB = 1 << 30
 SCHEMA = Schema("PostgreSQL", "0004", "0004")
 ROOM = Disk(50 * GIB, 100 * GIB)
-ADA = Host("ada", 2.0, has_left=False, clock_skew=0.1, disk=ROOM, orphans=0)
+ADA = Host("ada", 2.0, has_left=False, clock_skew=0.1, disk=ROOM, orphans=0, store=Store("one", ""))
 BOB = replace(ADA, name="bob", clock_skew=-0.2)
 ROWS = Rows(
     hosts=(ADA, BOB),
@@ -23,7 +23,8 @@ ROWS = Rows(
     unmet=(),
     waiting=3,
 )
-API = Api(clock_skew=0.0, disk=ROOM, broker="")
+STORE = Store("one", "")
+API = Api(clock_skew=0.0, disk=ROOM, broker="", store=STORE)
 LOW, FULL = Disk(5 * GIB, 100 * GIB), Disk(GIB, 100 * GIB)
 
 
@@ -58,6 +59,35 @@ WRONG = {
         "7 runs (a, b, c, d, e, ...) hold",
     ),
     "nobody has it": ({"unmet": ("8 gpu slots",)}, {}, "needs", "warn", "8 gpu slots"),
+    "two of one name": (hosts(rival="host-b"), {}, "workers", "warn", "one on host-b stands by"),
+    "a store that takes nothing": (
+        hosts(store=Store(None, "PermissionError: no")),
+        {},
+        "artifacts",
+        "fail",
+        "bob can keep nothing",
+    ),
+    "another store": (
+        hosts(store=Store("two", "")),
+        {},
+        "artifacts",
+        "fail",
+        "another store than the API",
+    ),
+    "the API's store": (
+        {},
+        {"store": Store(None, "OSError: away")},
+        "artifacts",
+        "fail",
+        "the API can keep nothing",
+    ),
+    "an old driver": (
+        hosts(driver_error="its driver is too old"),
+        {},
+        "drivers",
+        "fail",
+        "bob: its driver",
+    ),
     "a process will not die": (hosts(orphans=2), {}, "orphans", "warn", "2 processes"),
     "a disk is low": (hosts(disk=LOW), {}, "disk", "warn", "bob has 5.0 GiB of 100.0 GiB"),
     "a disk is full": (hosts(disk=FULL), {}, "disk", "fail", "bob has 1.0 GiB"),
@@ -79,7 +109,7 @@ def test_a_lab_that_is_well_says_so_in_one_line_a_check():
     assert {finding.level for finding in found} == {"ok"}
     assert worst(found) == "ok"
     checks = [finding.check for finding in found]
-    assert len(checks) == len(set(checks)) == 10
+    assert len(checks) == len(set(checks)) == 11
     assert not any(finding.advice for finding in found)
 
 
@@ -108,7 +138,17 @@ def test_the_memory_of_what_is_kept_ready_is_told():
 
 
 def test_who_has_left_is_missed_by_nobody():
-    gone = replace(BOB, silent_seconds=1e6, has_left=True, clock_skew=900.0, disk=FULL, orphans=3)
+    gone = replace(
+        BOB,
+        silent_seconds=1e6,
+        has_left=True,
+        clock_skew=900.0,
+        disk=FULL,
+        orphans=3,
+        rival="x",
+        store=Store("two", ""),
+        driver_error="old",
+    )
     assert worst(findings(SCHEMA, replace(ROWS, hosts=(ADA, gone)), API)) == "ok"
 
 
