@@ -26,7 +26,7 @@ def read(stored: Mapping[str, Any]) -> TrainSpec | EvaluateSpec | VisualiseSpec:
         return RUN_SPEC.validate_python(stored)
     except ValidationError as error:
         told = field_errors(error.errors(include_url=False), stored)
-    remedy = "an earlier version of PART Lab took it; submit the run again with another value"
+    remedy = "another version of PART Lab took it; submit the run again with another value"
     raise SpecInvalid([FieldError(one.pointer, f"{one.detail} ({remedy})") for one in told])
 
 

@@ -147,16 +147,20 @@ def _hand_back_before(number: signal.Signals) -> None:
     Celery's own waits for the pool's tasks, which end when their runs are given back.
     """
     celerys = signal.getsignal(number)
+    asked, ask = os.pipe()
 
     def hand_back() -> None:
+        os.read(asked, 1)
         if Duty.dispatcher is not None:
             Duty.dispatcher.stop()
         os.kill(os.getpid(), number)
 
     def handler(_number: int, _frame: FrameType | None) -> None:
+        # A pipe, since a handler may take no lock, and so start no thread.
         signal.signal(number, celerys)
-        threading.Thread(target=hand_back, name="hand-back").start()
+        os.write(ask, b".")
 
+    threading.Thread(target=hand_back, name="hand-back", daemon=True).start()
     signal.signal(number, handler)
 
 

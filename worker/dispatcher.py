@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.errors import Fenced, InvalidTransition
+from domain.schedule import Start
 from store import fleet, queue
 from store.blobs import Blobs
 from store.engine import database_now, make_engine, writing
@@ -73,7 +74,7 @@ class Dispatcher(threading.Thread):
         self._standby = Standby(settings, entry=entry)
         self._host = Host(self._engine, settings, self._blobs, self._standby)
         self._names: Mapping[int, str] = {}
-        self._stopping = threading.Event()
+        self._refuses = False
         self._drain: bool | None = None
         # Shared with the threads that run attempts.
         self._changed = threading.Condition()
@@ -93,13 +94,16 @@ class Dispatcher(threading.Thread):
         return [supervisor.told() for supervisor in set(self._alive().values())]
 
     def refuse(self) -> None:
-        """Begin no attempt any more; those that run go on until :meth:`stop`."""
-        self._stopping.set()
-        self._wake.call()
+        """Begin no attempt any more; those that run go on until :meth:`stop`.
+
+        For signal handlers, which may take no lock: the thread they interrupt may hold it.
+        """
+        self._refuses = True
 
     def stop(self) -> None:
         """Begin nothing; let every run take a checkpoint and go back to the queue. Bounded."""
         self.refuse()
+        self._wake.call()
         if self.is_alive():
             self.join(timeout=self._settings.stop_seconds)
         for supervisor in set(self._alive().values()):
@@ -126,7 +130,7 @@ class Dispatcher(threading.Thread):
         """Work until :meth:`stop`."""
         self._standby.start()
         turn = self._begin
-        while not self._stopping.is_set():
+        while not self._refuses:
             try:
                 turn()
                 turn = self._turn
@@ -194,7 +198,7 @@ class Dispatcher(threading.Thread):
         foreign, vitals = self._host.foreign_use(), self._host.vitals(self._supervised())
         if foreign is not None or vitals is not None:
             self._say_alive(busy, foreign=foreign, vitals=vitals)
-        if not self._stopping.is_set() and not self._host.store_error:
+        if not self._refuses and not self._host.store_error:
             self._standby.want(len(self._offered) - len(busy))
             self._hand_out()
 
@@ -239,9 +243,16 @@ class Dispatcher(threading.Thread):
         if seen.yielding:
             self._look_at(seen.yielding)
             self._call(seen.yielding)
-        for start, attempt in seen.starts:
-            slots = tuple(self._names.get(slot, str(slot)) for slot in start.slots)
-            self._order(Order(start.run_id, attempt, slots))
+        orders = [self._order_of(start, attempt) for start, attempt in seen.starts]
+        with self._changed:
+            wanted = {order.key for order in orders}
+            self._ordered = {key: at for key, at in self._ordered.items() if key in wanted}
+        for order in orders:
+            self._order(order)
+
+    def _order_of(self, start: Start, attempt: int) -> Order:
+        slots = tuple(self._names.get(slot, str(slot)) for slot in start.slots)
+        return Order(start.run_id, attempt, slots)
 
     def _call(self, runs: Iterable[str]) -> None:
         if self._post is not None:
@@ -268,7 +279,7 @@ class Dispatcher(threading.Thread):
     def run_attempt(self, run_id: str, attempt: int) -> None:
         """Claim that attempt, if the plan still says so, and see it through."""
         with self._changed:
-            if self._stopping.is_set():
+            if self._refuses:
                 return
             self._calls += 1
         try:
@@ -315,8 +326,8 @@ class Dispatcher(threading.Thread):
         )
         with self._changed:
             self._supervisors |= {slot.id: supervisor for slot in claim.slots}
-            stopping = self._stopping.is_set()
-        if stopping:  # it was claimed while the worker stopped
+        # Looked at after it is known to :meth:`stop`: one of the two sees the other.
+        if self._refuses:
             supervisor.shut_down()
         return supervisor
 

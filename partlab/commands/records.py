@@ -21,7 +21,7 @@ from partlab import tables, watching
 from partlab.answers import Run
 from partlab.client import Client
 from partlab.commands import Json, RunName, lab, letting_go_of
-from partlab.errors import ClientError, UsageError
+from partlab.errors import ClientError, NotALab, UsageError
 from partlab.terminal import console, print_json
 
 app = typer.Typer()
@@ -129,7 +129,8 @@ def _judged(client: Client, run_id: str) -> cards.Judged:
     try:
         spec = stored_spec.read(run.spec)
     except SpecInvalid as error:
-        raise UsageError(f"Run {run_id} says {error}") from None
+        told = f"{client.url} speaks another version of PART Lab: run {run_id} says {error}"
+        raise NotALab(told) from None
     if not isinstance(spec, TrainSpec | EvaluateSpec):
         raise UsageError(f"Run {run_id} is of kind `{run.kind}`; name one that was evaluated.")
     return Described(run.id, run.title, spec, run.spec_sha256, run.facts or {})

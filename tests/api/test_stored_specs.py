@@ -86,7 +86,7 @@ def test_a_retry_is_told_which_field_is_refused_now(lab, old, pointer):
     assert answer.status_code == 422, answer.text
     (error,) = answer.json()["errors"]
     assert error["pointer"] == pointer
-    assert "an earlier version of PART Lab took it" in error["detail"]
+    assert "another version of PART Lab took it" in error["detail"]
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "visualise"])

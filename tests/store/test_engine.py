@@ -39,7 +39,7 @@ def test_the_shared_queue_keeps_what_was_there_before(database_url):
     engine = make_engine(database_url)
     with writing(engine) as connection:
         for statement in BEFORE:
-            connection.execute(sa.text(statement), {"now": NOW, "run": RUN})
+            connection.execute(sa.text(statement), {"now": NOW.isoformat(" "), "run": RUN})
     command.upgrade(configuration(database_url), "head")
     command.check(configuration(database_url))
     with writing(engine) as connection:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from domain.presets import expand
 from domain.run_state import RunState
-from store import artifacts, runs
+from store import artifacts, logs, runs
 from store.engine import reading, writing
 from store.rows import RunRow
 from tests.waiting import until
@@ -66,6 +66,13 @@ def at_step(engine: Engine, run_id: str, step: int) -> Callable[[], bool]:
     return holds
 
 
+def resumed(engine: Engine, run_id: str) -> list[str]:
+    """What a run's attempts said when they went on from a checkpoint."""
+    with reading(engine) as connection:
+        lines = [line.message for line in logs.tail(connection, run_id)]
+    return [line for line in lines if "resumed at" in line]
+
+
 def settings(engine: Engine, state: Path, **over: Any) -> WorkerSettings:
     """Short leases, one CPU slot, one thread."""
     url = engine.url.render_as_string(hide_password=False)
@@ -79,7 +86,7 @@ def settings(engine: Engine, state: Path, **over: Any) -> WorkerSettings:
         "poll_seconds": 0.2,
         "lease_seconds": 6,
         "renew_seconds": 0.5,
-        "stop_seconds": 10,
+        "stop_seconds": 30,
     }
     return WorkerSettings(**{**values, **over})
 

@@ -12,7 +12,7 @@ from store import history, ledger, logs, metrics, queue
 from store.engine import reading, writing
 from tests.store.databases import NOW
 from tests.waiting import until
-from tests.worker.lab import TINY, at_step, ended, look, submit, weights, working
+from tests.worker.lab import TINY, at_step, ended, look, resumed, submit, weights, working
 
 BODY: dict[str, Any] = {
     **TINY,
@@ -31,13 +31,6 @@ def state(tmp_path_factory):
 def hold(engine: Engine, run_id: str, *, held: bool) -> None:
     with writing(engine) as connection:
         queue.hold(connection, run_id, held=held, now=datetime.now(UTC), actor="ada")
-
-
-def resumed(engine: Engine, run_id: str) -> list[str]:
-    """What a run's attempts said when they went on from a checkpoint."""
-    with reading(engine) as connection:
-        lines = [line.message for line in logs.tail(connection, run_id)]
-    return [line for line in lines if "resumed at" in line]
 
 
 def series(engine: Engine, run_id: str) -> dict[str, object]:

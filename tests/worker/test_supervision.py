@@ -254,7 +254,7 @@ def test_a_child_is_dead_before_its_lease_can_pass_on(engine, tmp_path):
         run_id = odd(engine, "endless")
         until(running(engine, run_id))
         pid = child_of(engine, run_id)
-        dispatcher._stopping.set()
+        dispatcher.refuse()
         with writing(engine) as connection:
             now = database_now(connection)
             queue.requeue(connection, run_id, 1, now=now, reason="stolen", max_attempts=5)
@@ -316,7 +316,7 @@ def test_a_full_artifact_store_ends_the_run_and_leaves_the_last_checkpoint_whole
     assert kept.step == 3
     content = Blobs(str(tmp_path / "artifacts")).open(kept.key).read()
     assert hashlib.sha256(content).hexdigest() == kept.sha256
-    files = [p for p in (tmp_path / "artifacts").rglob("*") if p.is_file()]
+    files = [p for p in (tmp_path / "artifacts" / row.id).rglob("*") if p.is_file()]
     assert len(files) == 1, "an incomplete copy is left behind"
 
 
