@@ -1,5 +1,6 @@
 """Runs that give way, wait and train on several slots, through real children."""
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,11 +75,16 @@ def test_who_gives_way_and_who_is_paused_end_in_the_same_bits(sqlite_engine, sta
 
 def mates_of(run_id: str) -> list[psutil.Process]:
     """The ranks above 0 of a run."""
-    return [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "worker.mate" in (line := process.cmdline()) and any(run_id in word for word in line)
-    ]
+    children = psutil.Process().children(recursive=True)
+    return [process for process in children if is_mate(process, run_id)]
+
+
+def is_mate(process: psutil.Process, run_id: str) -> bool:
+    """Whether a process is such a rank; one that is ending is not."""
+    with suppress(psutil.Error):
+        words = process.cmdline()
+        return "worker.mate" in words and any(run_id in word for word in words)
+    return False
 
 
 def test_several_slots_train_one_network_and_a_rank_that_dies_is_a_lost_attempt(
